@@ -1,0 +1,295 @@
+"""The work: one row for each stage of a machine that has to be done, is being done, or was done.
+
+A run is claimed under a lease by the database's clock, worked on with no transaction open, and finished only by whoever
+still holds the lease. `claims` is the fencing number: a claimant that lost its lease finishes nothing. At most one run of
+a machine is unfinished in each lane. The finished rows are the history people see.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from paddock.contracts import ids, phases
+from paddock.store import engine, schema
+
+if TYPE_CHECKING:  # machines plans its next run through here
+    from paddock.store import machines
+
+LEASE_MS = 15_000
+"""Renewed every third of it; after a crash another takes over when it has passed."""
+_t = schema.stage_runs
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong in an attempt."""
+
+    kind: str
+    message: str
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One row; times are unix milliseconds."""
+
+    id: int
+    machine_id: ids.MachineId
+    generation: int
+    lane: phases.Lane
+    stage: phases.Stage
+    boot: str
+    node: str | None
+    queued_at: int
+    due_at: int
+    run: int
+    attempt: int
+    claims: int
+    owner: str
+    lease_until: int
+    limit_at: int | None
+    started_at: int | None
+    finished_at: int | None
+    outcome: str
+    error: Error | None
+    caused_by: str
+
+
+_FIELDS: Final = Run.__struct_fields__
+_COLUMNS: Final = [_t.c[name] for name in _FIELDS]
+
+
+def _run(row: sa.Row[Any]) -> Run:
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["lane"], values["stage"] = phases.Lane(values["lane"]), phases.Stage(values["stage"])
+    values["error"] = msgspec.json.decode(values["error"], type=Error) if values["error"] else None
+    return Run(**values)
+
+
+def wanted(machine: "machines.Machine") -> phases.Stage | None:
+    """The stage a machine needs next, read from its state alone."""
+    match machine.phase:
+        case phases.Phase.CREATED | phases.Phase.PROVISIONING | phases.Phase.STARTING:
+            return phases.Stage.PROVISION
+        case phases.Phase.SETTING_UP:
+            return phases.Stage.SETUP
+        case phases.Phase.PROBING:
+            return phases.Stage.PROBE if machine.is_env_applied else phases.Stage.ENV
+        case phases.Phase.ACTIVE:
+            return None if machine.is_env_applied else phases.Stage.ENV
+        case phases.Phase.DELETING:
+            return phases.Stage.DESTROY
+        case _:
+            return None
+
+
+async def plan(
+    tx: engine.Tx, machine: "machines.Machine", *, caused_by: str = "", boot: str = ""
+) -> Run | None:
+    """Queue what the machine needs next, if anything; what is no longer needed gives way.
+
+    A guest run that does not fit any more is closed even while somebody works on it: its fence is the lease. A provider
+    run under a lease is left to end, for two provider calls of one machine must not overlap; its finish plans again.
+    """
+    stage = wanted(machine)
+    if stage is None or phases.LANE_OF[stage] is phases.Lane.PROVIDER:
+        keeps_guest = machine.phase is phases.Phase.ACTIVE
+        if not keeps_guest:
+            await _close_lane(tx, machine.id, phases.Lane.GUEST)
+        if stage is None:
+            return None
+    return await queue(tx, machine, stage, caused_by=caused_by, boot=boot)
+
+
+async def queue(
+    tx: engine.Tx,
+    machine: "machines.Machine",
+    stage: phases.Stage,
+    *,
+    caused_by: str = "",
+    boot: str = "",
+    after_ms: int = 0,
+) -> Run | None:
+    """Queue one run, in the place of another that waits in its lane.
+
+    Returns:
+        The run, or None when the lane is busy with the same work (or, in the provider lane, with any).
+    """
+    lane = phases.LANE_OF[stage]
+    current = await unfinished(tx, machine.id, lane)
+    if current is not None:
+        is_same = (current.stage, current.generation, current.boot) == (
+            stage,
+            machine.generation,
+            boot or current.boot,
+        )
+        is_leased = current.lease_until > tx.now_ms
+        if is_same or (lane is phases.Lane.PROVIDER and is_leased):
+            return None
+        if lane is phases.Lane.GUEST and machine.phase is phases.Phase.ACTIVE and is_leased:
+            return None  # its finish looks again; an active machine's work is not thrown away
+        await _close(tx, current, "superseded")
+    values = {
+        "machine_id": machine.id,
+        "generation": machine.generation,
+        "lane": lane,
+        "stage": stage,
+        "boot": boot,
+        "queued_at": tx.now_ms,
+        "due_at": tx.now_ms + after_ms,
+        "run": await _next_run_number(tx, machine, stage),
+        "attempt": 0,
+        "claims": 0,
+        "lease_until": 0,
+        "caused_by": caused_by,
+    }
+    insert = sqlite.insert(_t) if tx.is_sqlite else postgresql.insert(_t)
+    row = (
+        await tx.execute(insert.values(**values).on_conflict_do_nothing().returning(*_COLUMNS))
+    ).one_or_none()
+    return None if row is None else _run(row)
+
+
+async def _next_run_number(tx: engine.Tx, machine: "machines.Machine", stage: phases.Stage) -> int:
+    # It goes into call ids. After a known failure the same id would only return the failure again.
+    row = await tx.one(
+        sa.select(_t.c.run, _t.c.outcome)
+        .where(_t.c.machine_id == machine.id, _t.c.generation == machine.generation, _t.c.stage == stage)
+        .order_by(_t.c.id.desc())
+        .limit(1)
+    )
+    if row is None:
+        return 1
+    return int(row.run) + int(row.outcome == "failed")
+
+
+async def unfinished(tx: engine.Tx, machine: str, lane: phases.Lane) -> Run | None:
+    row = await tx.one(
+        sa.select(*_COLUMNS).where(_t.c.machine_id == machine, _t.c.lane == lane, _t.c.finished_at.is_(None))
+    )
+    return None if row is None else _run(row)
+
+
+async def due(
+    tx: engine.Tx, stages: frozenset[phases.Stage], *, node: str, limit: int
+) -> list[ids.MachineId]:
+    """Machines with claimable work of these stages, longest due first."""
+    rows = await tx.rows(
+        sa.select(_t.c.machine_id).where(*_claimable(tx, stages, node)).order_by(_t.c.due_at).limit(limit)
+    )
+    return [ids.MachineId(row.machine_id) for row in rows]
+
+
+async def claim(
+    tx: engine.Tx,
+    machine: str,
+    stages: frozenset[phases.Stage],
+    *,
+    owner: str,
+    node: str,
+    lease_ms: int = LEASE_MS,
+) -> Run | None:
+    """Take the machine's claimable run of these stages under a lease, or None. Lock the machine first."""
+    candidate = (
+        sa.select(_t.c.id)
+        .where(_t.c.machine_id == machine, *_claimable(tx, stages, node))
+        .limit(1)
+        .scalar_subquery()
+    )
+    row = await tx.one(
+        sa.update(_t)
+        .where(_t.c.id == candidate, *_claimable(tx, stages, node))
+        .values(
+            owner=owner,
+            claims=_t.c.claims + 1,
+            lease_until=tx.now_ms + lease_ms,
+            started_at=sa.func.coalesce(_t.c.started_at, tx.now_ms),
+        )
+        .returning(*_COLUMNS)
+    )
+    if row is None:
+        return None
+    run = _run(row)
+    if run.limit_at is None:
+        limit_at = tx.now_ms + int(phases.ATTEMPT_LIMIT_S[run.stage] * 1000)
+        await tx.execute(sa.update(_t).where(_t.c.id == run.id).values(limit_at=limit_at))
+        run = msgspec.structs.replace(run, limit_at=limit_at)
+    return run
+
+
+def _claimable(tx: engine.Tx, stages: frozenset[phases.Stage], node: str) -> list[sa.ColumnElement[bool]]:
+    return [
+        _t.c.finished_at.is_(None),
+        _t.c.due_at <= tx.now_ms,
+        _t.c.lease_until < tx.now_ms,
+        _t.c.stage.in_(sorted(stages)),
+        sa.or_(_t.c.node.is_(None), _t.c.node == node),
+    ]
+
+
+async def renew(tx: engine.Tx, held: Run, *, lease_ms: int = LEASE_MS) -> bool:
+    """Hold on to a lease. Returns False when it was lost: stop working."""
+    done = await tx.execute(sa.update(_t).where(*_held(held)).values(lease_until=tx.now_ms + lease_ms))
+    return done.rowcount == 1
+
+
+async def still_held(tx: engine.Tx, held: Run) -> bool:
+    """Whether this claim may still finish, and if so nobody else may until the transaction ends."""
+    return await tx.one(sa.select(_t.c.id).where(*_held(held)).with_for_update()) is not None
+
+
+def _held(held: Run) -> list[sa.ColumnElement[bool]]:
+    return [_t.c.id == held.id, _t.c.claims == held.claims, _t.c.finished_at.is_(None)]
+
+
+async def finish(tx: engine.Tx, held: Run, outcome: str, error: Error | None = None) -> None:
+    """Close a run with `done`, `failed`, `cancelled` or `superseded`."""
+    await _close(tx, held, outcome, error)
+
+
+async def try_again(
+    tx: engine.Tx, held: Run, *, after_ms: int, error: Error | None, is_failure: bool
+) -> None:
+    """Give the run back, due later. A failure counts as an attempt and gets new call ids; waiting does not."""
+    bump = 1 if is_failure else 0
+    await tx.execute(
+        sa.update(_t)
+        .where(*_held(held))
+        .values(
+            due_at=tx.now_ms + after_ms,
+            lease_until=0,
+            limit_at=None,
+            attempt=_t.c.attempt + bump,
+            run=_t.c.run + bump,
+            error=None if error is None else msgspec.json.encode(error).decode(),
+        )
+    )
+
+
+async def bump_run(tx: engine.Tx, held: Run) -> Run | None:
+    """New call ids within the attempt, when a call's end is unknown. Returns None when the lease was lost."""
+    row = await tx.one(sa.update(_t).where(*_held(held)).values(run=_t.c.run + 1).returning(*_COLUMNS))
+    return None if row is None else _run(row)
+
+
+async def pin(tx: engine.Tx, held: Run, node: str) -> None:
+    """From now on only this host may claim the run: its processes live here."""
+    await tx.execute(sa.update(_t).where(*_held(held)).values(node=node))
+
+
+async def history(tx: engine.Tx, machine: str) -> list[Run]:
+    """Every run of a machine, oldest first."""
+    rows = await tx.rows(sa.select(*_COLUMNS).where(_t.c.machine_id == machine).order_by(_t.c.id))
+    return [_run(row) for row in rows]
+
+
+async def _close_lane(tx: engine.Tx, machine: str, lane: phases.Lane) -> None:
+    query = sa.update(_t).where(_t.c.machine_id == machine, _t.c.lane == lane, _t.c.finished_at.is_(None))
+    await tx.execute(query.values(finished_at=tx.now_ms, outcome="cancelled", lease_until=0))
+
+
+async def _close(tx: engine.Tx, run: Run, outcome: str, error: Error | None = None) -> None:
+    values: dict[str, Any] = {"finished_at": tx.now_ms, "outcome": outcome, "lease_until": 0}
+    if error is not None:
+        values["error"] = msgspec.json.encode(error).decode()
+    await tx.execute(sa.update(_t).where(_t.c.id == run.id, _t.c.finished_at.is_(None)).values(**values))
