@@ -49,13 +49,15 @@ async def test_repositories_keep_their_order_and_one_path_holds_one(
             )
         with pytest.raises(errors.Conflict):
             await repositories.add(tx, project=project.id, url="https://git.test/x", path="~/a")
+        public = await repositories.add(tx, project=project.id, url="https://git.test/public", path="~/public")
+        await repositories.remove(tx, public.id)
 
     async with store.read() as tx:
         kept = await repositories.listed(tx, project.id)
         secret = await repositories.secret_of(tx, kept[0].id)
 
     assert [one.path for one in kept] == ["~/b", "~/a", "~/c"]
-    assert (secret, kept[0].has_secret) == ("b", True)
+    assert (secret, kept[0].has_secret, public.has_secret) == ("b", True, False)
 
 
 async def test_a_token_is_good_until_revoked_and_its_text_is_not_kept(store: engine.Store) -> None:

@@ -6,9 +6,10 @@ one that may not, and both carry the database's clock. A transaction never spans
 
 import contextlib
 import dataclasses
+import pathlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -16,10 +17,12 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 
 from paddock.bus import clock
 from paddock.contracts import errors
-from paddock.store import secrets
+from paddock.store import secrets, sqlite_inline
 
 BUSY_TIMEOUT_MS = 10_000
 """How long one process waits for another's write on SQLite; within a process writers queue in order."""
+Given: TypeAlias = Mapping[str, Any]
+"""Values of a statement's bound parameters, or of an insert's columns."""
 _PG_NOW = sa.text("SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint")
 
 
@@ -42,17 +45,19 @@ class Tx:
     def is_sqlite(self) -> bool:
         return self.conn.dialect.name == "sqlite"
 
-    async def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
-        return await self.conn.execute(statement)
+    # Hot statements are built once, with bound parameters: building one costs as much as running it.
 
-    async def one(self, statement: sa.Executable) -> sa.Row[Any] | None:
-        return (await self.conn.execute(statement)).one_or_none()
+    async def execute(self, statement: sa.Executable, given: Given | None = None) -> sa.CursorResult[Any]:
+        return await self.conn.execute(statement, given)
 
-    async def rows(self, statement: sa.Executable) -> list[sa.Row[Any]]:
-        return list((await self.conn.execute(statement)).all())
+    async def one(self, statement: sa.Executable, given: Given | None = None) -> sa.Row[Any] | None:
+        return (await self.conn.execute(statement, given)).one_or_none()
 
-    async def scalar(self, statement: sa.Executable) -> Any:
-        return (await self.conn.execute(statement)).scalar()
+    async def rows(self, statement: sa.Executable, given: Given | None = None) -> list[sa.Row[Any]]:
+        return list((await self.conn.execute(statement, given)).all())
+
+    async def scalar(self, statement: sa.Executable, given: Given | None = None) -> Any:
+        return (await self.conn.execute(statement, given)).scalar()
 
 
 class Store:
@@ -66,8 +71,8 @@ class Store:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             # One connection is one writer: waiting for it is fair and in order, unlike SQLite's own busy polling.
-            self._writer = _sqlite(url, pool_size=1, begin="BEGIN IMMEDIATE")
-            self._reader = _sqlite(url, pool_size=4, begin="BEGIN")
+            self._writer = _sqlite(url, pool_size=1, is_reader=False)
+            self._reader = _sqlite(url, pool_size=4, is_reader=True)
         else:
             self._writer = self._reader = sa_asyncio.create_async_engine(
                 url, pool_size=20, pool_pre_ping=True
@@ -153,15 +158,17 @@ def async_url(url: str) -> sa.URL:
     return parsed.set(drivername=driver)
 
 
-def _sqlite(url: sa.URL, *, pool_size: int, begin: str) -> sa_asyncio.AsyncEngine:
+def _sqlite(url: sa.URL, *, pool_size: int, is_reader: bool) -> sa_asyncio.AsyncEngine:
+    path = pathlib.Path(url.database or "")
     engine = sa_asyncio.create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_reset_on_return=None,  # _connection always ends its transaction; a second rollback is a thread hop
+        pool_reset_on_return=None,  # _connection always ends its transaction
         pool_timeout=60,
-        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "isolation_level": None},
+        async_creator=sqlite_inline.creator(path, is_reader=is_reader, busy_timeout_s=BUSY_TIMEOUT_MS / 1000),
     )
+    begin = "BEGIN" if is_reader else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -4,6 +4,7 @@ A move is one UPDATE that names the phases it may leave, so two who move at once
 next number, its transition, its event, and the next stage's run (`stage_runs.plan`) in the same transaction.
 """
 
+import functools
 from typing import Any, Final
 
 import msgspec
@@ -80,6 +81,12 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
 
 _FIELDS: Final = Machine.__struct_fields__
 _COLUMNS: Final = [_t.c[name] for name in _FIELDS]
+_GET: Final = sa.select(*_COLUMNS).where(_t.c.id == sa.bindparam("machine"))
+_LOCK: Final = _GET.with_for_update()
+_NEXT_SEQ: Final = (
+    sa.update(_t).where(_t.c.id == sa.bindparam("machine")).values(seq=_t.c.seq + 1).returning(_t.c.seq)
+)
+_NOTE_MOVE: Final = sa.insert(_moves).inline()
 
 
 def _machine(row: sa.Row[Any]) -> Machine:
@@ -157,7 +164,7 @@ async def get(tx: engine.Tx, machine: str) -> Machine:
     Raises:
         errors.NotFound: There is none.
     """
-    row = await tx.one(sa.select(*_COLUMNS).where(_t.c.id == machine))
+    row = await tx.one(_GET, {"machine": machine})
     if row is None:
         raise errors.NotFound(f"cannot find machine {machine}")
     return _machine(row)
@@ -165,7 +172,7 @@ async def get(tx: engine.Tx, machine: str) -> Machine:
 
 async def lock(tx: engine.Tx, machine: str) -> Machine | None:
     """The machine, held until the transaction ends: whoever decides about it locks it first, before its runs."""
-    row = await tx.one(sa.select(*_COLUMNS).where(_t.c.id == machine).with_for_update())
+    row = await tx.one(_LOCK, {"machine": machine})
     return None if row is None else _machine(row)
 
 
@@ -216,25 +223,15 @@ async def move(
     Returns:
         The machine after the move, or None when it was in none of the move's phases: somebody else was first.
     """
-    changed: dict[str, Any] = {
-        "phase": way.target,
-        "phase_at": tx.now_ms,
-        "limit_at": None if way.limit_s is None else tx.now_ms + int(way.limit_s * 1000),
-        "reason": None if reason is None else msgspec.json.encode(reason).decode(),
-        "seq": _t.c.seq + 1,
-    }
-    changed |= _side_effects(tx, way)
-    if next_generation:
-        changed |= {
-            "generation": _t.c.generation + 1,
-            "env_applied": 0,
-            "connection": phases.Connection.NEVER,
-        }
     row = await tx.one(
-        sa.update(_t)
-        .where(_t.c.id == machine, _t.c.phase.in_(sorted(way.sources)))
-        .values(**changed)
-        .returning(*_COLUMNS)
+        _moving(way.target, next_generation),
+        {
+            "machine": machine,
+            "sources": sorted(way.sources),
+            "now": tx.now_ms,
+            "until": None if way.limit_s is None else tx.now_ms + int(way.limit_s * 1000),
+            "why": None if reason is None else msgspec.json.encode(reason).decode(),
+        },
     )
     if row is None:
         return None
@@ -244,16 +241,38 @@ async def move(
     return await _arrived(tx, _machine(row), way.event, facts, boot=boot)
 
 
-def _side_effects(tx: engine.Tx, way: phases.Move) -> dict[str, Any]:
-    match way.target:
+@functools.cache
+def _moving(target: phases.Phase, next_generation: bool) -> sa.Update:
+    """The UPDATE of a move; with bound parameters machine, sources, now, until and why."""
+    changed: dict[str, Any] = {
+        "phase": target,
+        "phase_at": sa.bindparam("now"),
+        "limit_at": sa.bindparam("until"),
+        "reason": sa.bindparam("why"),
+        "seq": _t.c.seq + 1,
+    }
+    match target:
         case phases.Phase.ACTIVE:
-            return {"active_at": tx.now_ms, "health": phases.Health.WELL, "health_reason": ""}
+            changed |= {"active_at": sa.bindparam("now"), "health": phases.Health.WELL, "health_reason": ""}
         case phases.Phase.DELETED:
-            return {"deleted_at": tx.now_ms, "connection": phases.Connection.OFFLINE}
+            changed |= {"deleted_at": sa.bindparam("now"), "connection": phases.Connection.OFFLINE}
         case phases.Phase.CREATED:
-            return {"health": phases.Health.UNKNOWN, "health_reason": ""}
+            changed |= {"health": phases.Health.UNKNOWN, "health_reason": ""}
         case _:
-            return {}
+            pass
+    if next_generation:
+        changed |= {
+            "generation": _t.c.generation + 1,
+            "env_applied": 0,
+            "connection": phases.Connection.NEVER,
+        }
+    is_source = _t.c.phase.in_(sa.bindparam("sources", expanding=True))
+    return (
+        sa.update(_t)
+        .where(_t.c.id == sa.bindparam("machine"), is_source)
+        .values(**changed)
+        .returning(*_COLUMNS)
+    )
 
 
 async def _arrived(
@@ -262,17 +281,18 @@ async def _arrived(
     event_id = await _tell(tx, machine, event_type, data)
     reason = None if machine.reason is None else msgspec.json.encode(machine.reason).decode()
     await tx.execute(
-        sa.insert(_moves).values(
-            machine_id=machine.id,
-            seq=machine.seq,
-            generation=machine.generation,
-            phase=machine.phase,
-            at=tx.now_ms,
-            actor=tx.actor,
-            event_id=event_id,
-            caused_by=tx.caused_by,
-            reason=reason,
-        )
+        _NOTE_MOVE,
+        {
+            "machine_id": machine.id,
+            "seq": machine.seq,
+            "generation": machine.generation,
+            "phase": machine.phase,
+            "at": tx.now_ms,
+            "actor": tx.actor,
+            "event_id": event_id,
+            "caused_by": tx.caused_by,
+            "reason": reason,
+        },
     )
     await stage_runs.plan(tx, machine, caused_by=event_id, boot=boot)
     return machine

@@ -16,6 +16,19 @@ from paddock.store import engine, schema
 MAX_REFUSALS = 5
 """A row the stream *refused* so often is parked and alarmed; time-outs never count."""
 _out = schema.outbox
+# Without RETURNING: nobody needs the position.
+_INSERT = sa.insert(_out).inline()
+_UNSENT = (
+    sa.select(_out.c.position, _out.c.event_id, _out.c.subject, _out.c.lane, _out.c.body, _out.c.refusals)
+    .where(_out.c.sent_at.is_(None), _out.c.parked_at.is_(None))
+    .order_by(_out.c.position)
+    .limit(sa.bindparam("most"))
+)
+_SENT = (
+    sa.update(_out)
+    .where(_out.c.position.in_(sa.bindparam("positions", expanding=True)))
+    .values(sent_at=sa.bindparam("now"))
+)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -50,13 +63,14 @@ async def add(
         data=data,
     )
     await tx.execute(
-        sa.insert(_out).values(
-            event_id=event_id,
-            subject=subjects.event(event_type, project, machine),
-            lane=machine or project,
-            body=events.encode(fact),
-            created_at=tx.now_ms,
-        )
+        _INSERT,
+        {
+            "event_id": event_id,
+            "subject": subjects.event(event_type, project, machine),
+            "lane": machine or project,
+            "body": events.encode(fact),
+            "created_at": tx.now_ms,
+        },
     )
     tx.has_news = True
     return event_id
@@ -64,18 +78,13 @@ async def add(
 
 async def unsent(tx: engine.Tx, *, limit: int) -> list[Row]:
     """The oldest rows that wait, in order; parked rows are passed over."""
-    rows = await tx.rows(
-        sa.select(_out.c.position, _out.c.event_id, _out.c.subject, _out.c.lane, _out.c.body, _out.c.refusals)
-        .where(_out.c.sent_at.is_(None), _out.c.parked_at.is_(None))
-        .order_by(_out.c.position)
-        .limit(limit)
-    )
+    rows = await tx.rows(_UNSENT, {"most": limit})
     return [Row(*tuple(row)) for row in rows]
 
 
 async def mark_sent(tx: engine.Tx, positions: Sequence[int]) -> None:
     """The stream took these."""
-    await tx.execute(sa.update(_out).where(_out.c.position.in_(positions)).values(sent_at=tx.now_ms))
+    await tx.execute(_SENT, {"positions": list(positions), "now": tx.now_ms})
 
 
 async def mark_refused(tx: engine.Tx, position: int, error: str) -> bool:

@@ -46,6 +46,7 @@ class Context:
     caller: caller.Caller
     presence: presence.Presence
     barrier: barriers.Barrier
+    lease_ms: int
     drain_s: float
 
 
@@ -87,6 +88,7 @@ async def open_context(
             caller=asks,
             presence=seen,
             barrier=settings.barrier_here(),
+            lease_ms=int(settings.lease_s * 1000),
             drain_s=settings.drain_s,
         )
 

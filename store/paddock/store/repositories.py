@@ -24,20 +24,13 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
 
 
-_SHOWN: Final = [
-    _t.c.id,
-    _t.c.project_id,
-    _t.c.url,
-    _t.c.branch,
-    _t.c.path,
-    _t.c.secret.is_not(None),
-    _t.c.created_at,
-]
+# `secret IS NOT NULL` in SQLite's RETURNING is always true (3.40); the column itself comes and is looked at here.
+_SHOWN: Final = [_t.c.id, _t.c.project_id, _t.c.url, _t.c.branch, _t.c.path, _t.c.secret, _t.c.created_at]
 
 
 def _repository(row: sa.Row[Any]) -> Repository:
     values = dict(zip(Repository.__struct_fields__, row, strict=True))
-    return Repository(**{**values, "has_secret": bool(values["has_secret"])})
+    return Repository(**{**values, "has_secret": values["has_secret"] is not None})
 
 
 async def add(

@@ -36,10 +36,15 @@ class Finished:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Again:
-    """Not yet: due again after `after_s`. With `fault` it was a known failure and counts as an attempt."""
+    """Not yet: due again after `after_s`, for the reason `fault`, which people see.
+
+    With a fault it was a known failure and counts as an attempt, unless `is_failure` is False: what the work needs is
+    away, and it goes on under the same call ids when that is back.
+    """
 
     after_s: float
     fault: errors.Fault | None = None
+    is_failure: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -241,6 +246,8 @@ class Runner:
             fault: errors.Fault = errors.LimitExceeded(
                 f"cannot finish {run.stage}: one attempt took over {limit_s:g} s"
             )
+        except errors.StoreDown as away:
+            return Again(STORE_RETRY_S, away, is_failure=False)
         except errors.Fault as raised:
             fault = raised
         except Exception:
@@ -314,8 +321,8 @@ class Runner:
                     await stage_runs.finish(tx, run, "done")
                     await apply(tx, machine)
                     await self._look_again(tx, run)
-                case Again(after_s, fault):
-                    await self._again_or_give_up(tx, machine, run, handler, after_s, fault)
+                case Again():
+                    await self._again_or_give_up(tx, machine, run, handler, outcome)
                 case Failed(fault):
                     await stage_runs.finish(tx, run, "failed", _error(fault))
                     await handler.gave_up(tx, machine, run, fault)
@@ -328,11 +335,11 @@ class Runner:
         machine: machines.Machine,
         run: stage_runs.Run,
         handler: Handler,
-        after_s: float,
-        fault: errors.Fault | None,
+        again: Again,
     ) -> None:
-        allowed = phases.MAX_ATTEMPTS.get(run.stage)
-        if fault is not None and allowed is not None and run.attempt + 1 >= allowed:
+        allowed, fault = phases.MAX_ATTEMPTS.get(run.stage), again.fault
+        is_failure = fault is not None and again.is_failure
+        if fault is not None and is_failure and allowed is not None and run.attempt + 1 >= allowed:
             await stage_runs.finish(tx, run, "failed", _error(fault))
             await handler.gave_up(tx, machine, run, fault)
             await self._look_again(tx, run)
@@ -340,9 +347,9 @@ class Runner:
         await stage_runs.try_again(
             tx,
             run,
-            after_ms=int(after_s * 1000),
+            after_ms=int(again.after_s * 1000),
             error=None if fault is None else _error(fault),
-            is_failure=fault is not None,
+            is_failure=is_failure,
         )
 
     @staticmethod

@@ -13,7 +13,7 @@ import pydantic
 import pydantic_settings
 
 from paddock.contracts import errors
-from paddock.store import barriers, secrets
+from paddock.store import barriers, secrets, stage_runs
 
 PREFIX = "PADDOCK_"
 
@@ -48,6 +48,10 @@ class ServiceSettings(pydantic_settings.BaseSettings):
     drain_s: Annotated[
         float, pydantic.Field(gt=0, description="Seconds to finish what is in flight at a stop.")
     ] = 10.0
+    lease_s: Annotated[
+        float,
+        pydantic.Field(gt=0, description="How long work in flight stays this process's after it died."),
+    ] = stage_runs.LEASE_MS / 1000
     barrier: Annotated[
         str, pydantic.Field(description="For fault tests: the place this process stops dead at.")
     ] = ""

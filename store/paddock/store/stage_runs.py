@@ -19,6 +19,11 @@ if TYPE_CHECKING:  # machines plans its next run through here
 
 LEASE_MS = 15_000
 """Renewed every third of it; after a crash another takes over when it has passed."""
+_COVERED_BY: Final = {
+    phases.Stage.SETUP: (phases.Stage.ENV, phases.Stage.PROBE),
+    phases.Stage.ENV: (phases.Stage.PROBE,),
+}
+"""What the end of a stage does or queues in an active machine, so that it need not give way to that."""
 _t = schema.stage_runs
 
 
@@ -57,6 +62,68 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 _FIELDS: Final = Run.__struct_fields__
 _COLUMNS: Final = [_t.c[name] for name in _FIELDS]
+_IS_CLAIMABLE: Final = (
+    _t.c.finished_at.is_(None),
+    _t.c.due_at <= sa.bindparam("now"),
+    _t.c.lease_until < sa.bindparam("now"),
+    _t.c.stage.in_(sa.bindparam("stages", expanding=True)),
+    sa.or_(_t.c.node.is_(None), _t.c.node == sa.bindparam("here")),
+)
+_IS_HELD: Final = (
+    _t.c.id == sa.bindparam("held"),
+    _t.c.claims == sa.bindparam("fence"),
+    _t.c.finished_at.is_(None),
+)
+_DUE: Final = (
+    sa.select(_t.c.machine_id).where(*_IS_CLAIMABLE).order_by(_t.c.due_at).limit(sa.bindparam("most"))
+)
+_CLAIM: Final = (
+    sa.update(_t)
+    .where(_t.c.machine_id == sa.bindparam("machine"), *_IS_CLAIMABLE)
+    .values(
+        owner=sa.bindparam("who"),
+        claims=_t.c.claims + 1,
+        lease_until=sa.bindparam("until"),
+        started_at=sa.func.coalesce(_t.c.started_at, sa.bindparam("now")),
+    )
+    .returning(*_COLUMNS)
+)
+_LIMIT: Final = sa.update(_t).where(_t.c.id == sa.bindparam("held")).values(limit_at=sa.bindparam("until"))
+_RENEW: Final = sa.update(_t).where(*_IS_HELD).values(lease_until=sa.bindparam("until"))
+_HOLD: Final = sa.select(_t.c.id).where(*_IS_HELD).with_for_update()
+_UNFINISHED: Final = sa.select(*_COLUMNS).where(
+    _t.c.machine_id == sa.bindparam("machine"),
+    _t.c.lane == sa.bindparam("in_lane"),
+    _t.c.finished_at.is_(None),
+)
+_LAST_RUN: Final = (
+    sa.select(_t.c.run, _t.c.outcome)
+    .where(
+        _t.c.machine_id == sa.bindparam("machine"),
+        _t.c.generation == sa.bindparam("in_generation"),
+        _t.c.stage == sa.bindparam("of_stage"),
+    )
+    .order_by(_t.c.id.desc())
+    .limit(1)
+)
+_ENDING: Final = {"finished_at": sa.bindparam("now"), "outcome": sa.bindparam("ended"), "lease_until": 0}
+_CLOSE: Final = (
+    sa.update(_t).where(_t.c.id == sa.bindparam("held"), _t.c.finished_at.is_(None)).values(**_ENDING)
+)
+_CLOSE_LANE: Final = (
+    sa.update(_t)
+    .where(
+        _t.c.machine_id == sa.bindparam("machine"),
+        _t.c.lane == sa.bindparam("in_lane"),
+        _t.c.finished_at.is_(None),
+    )
+    .values(**_ENDING)
+)
+_QUEUE: Final = {
+    True: sqlite.insert(_t).on_conflict_do_nothing().returning(*_COLUMNS),
+    False: postgresql.insert(_t).on_conflict_do_nothing().returning(*_COLUMNS),
+}
+"""By whether the database is SQLite."""
 
 
 def _run(row: sa.Row[Any]) -> Run:
@@ -126,7 +193,8 @@ async def queue(
         is_leased = current.lease_until > tx.now_ms
         if is_same or (lane is phases.Lane.PROVIDER and is_leased):
             return None
-        if lane is phases.Lane.GUEST and machine.phase is phases.Phase.ACTIVE and is_leased:
+        is_covered = current.generation == machine.generation and stage in _COVERED_BY.get(current.stage, ())
+        if machine.phase is phases.Phase.ACTIVE and lane is phases.Lane.GUEST and (is_leased or is_covered):
             return None  # its finish looks again; an active machine's work is not thrown away
         await _close(tx, current, "superseded")
     values = {
@@ -153,10 +221,7 @@ async def queue(
 async def _next_run_number(tx: engine.Tx, machine: "machines.Machine", stage: phases.Stage) -> int:
     # It goes into call ids. After a known failure the same id would only return the failure again.
     row = await tx.one(
-        sa.select(_t.c.run, _t.c.outcome)
-        .where(_t.c.machine_id == machine.id, _t.c.generation == machine.generation, _t.c.stage == stage)
-        .order_by(_t.c.id.desc())
-        .limit(1)
+        _LAST_RUN, {"machine": machine.id, "in_generation": machine.generation, "of_stage": stage}
     )
     if row is None:
         return 1
@@ -164,9 +229,7 @@ async def _next_run_number(tx: engine.Tx, machine: "machines.Machine", stage: ph
 
 
 async def unfinished(tx: engine.Tx, machine: str, lane: phases.Lane) -> Run | None:
-    row = await tx.one(
-        sa.select(*_COLUMNS).where(_t.c.machine_id == machine, _t.c.lane == lane, _t.c.finished_at.is_(None))
-    )
+    row = await tx.one(_UNFINISHED, {"machine": machine, "in_lane": lane})
     return None if row is None else _run(row)
 
 
@@ -174,9 +237,7 @@ async def due(
     tx: engine.Tx, stages: frozenset[phases.Stage], *, node: str, limit: int
 ) -> list[ids.MachineId]:
     """Machines with claimable work of these stages, longest due first."""
-    rows = await tx.rows(
-        sa.select(_t.c.machine_id).where(*_claimable(tx, stages, node)).order_by(_t.c.due_at).limit(limit)
-    )
+    rows = await tx.rows(_DUE, {**_claimable(tx, stages, node), "most": limit})
     return [ids.MachineId(row.machine_id) for row in rows]
 
 
@@ -189,53 +250,35 @@ async def claim(
     node: str,
     lease_ms: int = LEASE_MS,
 ) -> Run | None:
-    """Take the machine's claimable run of these stages under a lease, or None. Lock the machine first."""
-    candidate = (
-        sa.select(_t.c.id)
-        .where(_t.c.machine_id == machine, *_claimable(tx, stages, node))
-        .limit(1)
-        .scalar_subquery()
-    )
-    row = await tx.one(
-        sa.update(_t)
-        .where(_t.c.id == candidate, *_claimable(tx, stages, node))
-        .values(
-            owner=owner,
-            claims=_t.c.claims + 1,
-            lease_until=tx.now_ms + lease_ms,
-            started_at=sa.func.coalesce(_t.c.started_at, tx.now_ms),
-        )
-        .returning(*_COLUMNS)
-    )
+    """Take the machine's claimable run of these stages under a lease, or None. Lock the machine first.
+
+    The stages must be of one lane: a machine has at most one unfinished run in each.
+    """
+    given = {**_claimable(tx, stages, node), "machine": machine, "who": owner, "until": tx.now_ms + lease_ms}
+    row = await tx.one(_CLAIM, given)
     if row is None:
         return None
     run = _run(row)
     if run.limit_at is None:
         limit_at = tx.now_ms + int(phases.ATTEMPT_LIMIT_S[run.stage] * 1000)
-        await tx.execute(sa.update(_t).where(_t.c.id == run.id).values(limit_at=limit_at))
+        await tx.execute(_LIMIT, {"held": run.id, "until": limit_at})
         run = msgspec.structs.replace(run, limit_at=limit_at)
     return run
 
 
-def _claimable(tx: engine.Tx, stages: frozenset[phases.Stage], node: str) -> list[sa.ColumnElement[bool]]:
-    return [
-        _t.c.finished_at.is_(None),
-        _t.c.due_at <= tx.now_ms,
-        _t.c.lease_until < tx.now_ms,
-        _t.c.stage.in_(sorted(stages)),
-        sa.or_(_t.c.node.is_(None), _t.c.node == node),
-    ]
+def _claimable(tx: engine.Tx, stages: frozenset[phases.Stage], node: str) -> dict[str, Any]:
+    return {"now": tx.now_ms, "stages": sorted(stages), "here": node}
 
 
 async def renew(tx: engine.Tx, held: Run, *, lease_ms: int = LEASE_MS) -> bool:
     """Hold on to a lease. Returns False when it was lost: stop working."""
-    done = await tx.execute(sa.update(_t).where(*_held(held)).values(lease_until=tx.now_ms + lease_ms))
+    done = await tx.execute(_RENEW, {"held": held.id, "fence": held.claims, "until": tx.now_ms + lease_ms})
     return done.rowcount == 1
 
 
 async def still_held(tx: engine.Tx, held: Run) -> bool:
     """Whether this claim may still finish, and if so nobody else may until the transaction ends."""
-    return await tx.one(sa.select(_t.c.id).where(*_held(held)).with_for_update()) is not None
+    return await tx.one(_HOLD, {"held": held.id, "fence": held.claims}) is not None
 
 
 def _held(held: Run) -> list[sa.ColumnElement[bool]]:
@@ -284,12 +327,13 @@ async def history(tx: engine.Tx, machine: str) -> list[Run]:
 
 
 async def _close_lane(tx: engine.Tx, machine: str, lane: phases.Lane) -> None:
-    query = sa.update(_t).where(_t.c.machine_id == machine, _t.c.lane == lane, _t.c.finished_at.is_(None))
-    await tx.execute(query.values(finished_at=tx.now_ms, outcome="cancelled", lease_until=0))
+    await tx.execute(
+        _CLOSE_LANE, {"machine": machine, "in_lane": lane, "now": tx.now_ms, "ended": "cancelled"}
+    )
 
 
 async def _close(tx: engine.Tx, run: Run, outcome: str, error: Error | None = None) -> None:
-    values: dict[str, Any] = {"finished_at": tx.now_ms, "outcome": outcome, "lease_until": 0}
+    await tx.execute(_CLOSE, {"held": run.id, "now": tx.now_ms, "ended": outcome})
     if error is not None:
-        values["error"] = msgspec.json.encode(error).decode()
-    await tx.execute(sa.update(_t).where(_t.c.id == run.id, _t.c.finished_at.is_(None)).values(**values))
+        text = msgspec.json.encode(error).decode()
+        await tx.execute(sa.update(_t).where(_t.c.id == run.id).values(error=text))
