@@ -10,7 +10,7 @@ import pathlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import asyncpg
 import sqlalchemy as sa
@@ -48,7 +48,7 @@ def server_url() -> str:
 def _template() -> str:
     name = f"{TEMPLATE}_{secrets.token_hex(4)}"
     _admin(f'CREATE DATABASE "{name}"')
-    upgrade.upgrade(_of(name))
+    _beside(lambda: upgrade.upgrade(_of(name)))
     return name
 
 
@@ -82,6 +82,10 @@ def _admin(statement: str) -> None:
         finally:
             await connection.close()
 
-    # A thread: fixtures of async tests already run inside a loop.
+    _beside(lambda: asyncio.run(run()))
+
+
+def _beside(work: Callable[[], None]) -> None:
+    """In a thread: fixtures of async tests already run inside a loop."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pool.submit(lambda: asyncio.run(run())).result(60)
+        pool.submit(work).result(60)

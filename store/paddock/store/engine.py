@@ -31,7 +31,7 @@ class Tx:
     """One transaction: a connection, the database's time at its start, and who acts in it.
 
     `actor` and `caused_by` (an event id) go into events, transitions and runs written here. `has_news` is set by the
-    outbox: after the commit somebody wants to be told.
+    outbox: after the commit somebody wants to be told. `planned` are the machines whose next run was seen to.
     """
 
     conn: sa_asyncio.AsyncConnection
@@ -40,6 +40,7 @@ class Tx:
     actor: str = ""
     caused_by: str = ""
     has_news: bool = False
+    planned: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def is_sqlite(self) -> bool:

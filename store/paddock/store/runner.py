@@ -264,9 +264,9 @@ class Runner:
             log.warning("release_failed", **_about(run), detail=fault.detail)
 
     def _attempt_s(self, run: stage_runs.Run) -> float:
-        # A taken-over attempt has what its first owner left of it; both numbers are the database's clock.
+        # Both are the database's clock, at the claim.
         claimed_at = run.lease_until - self._lease_ms
-        return max(0.0, ((run.limit_at or claimed_at) - claimed_at) / 1000)
+        return ((run.limit_at or claimed_at) - claimed_at) / 1000
 
     @staticmethod
     def _backoff_s(run: stage_runs.Run) -> float:
@@ -355,6 +355,8 @@ class Runner:
     @staticmethod
     async def _look_again(tx: engine.Tx, run: stage_runs.Run) -> None:
         # What came up while this run held the lane (a deletion, a changed environment) was left for this moment.
+        if run.machine_id in tx.planned:
+            return
         machine = await machines.lock(tx, run.machine_id)
         if machine is not None:
             await stage_runs.plan(tx, machine, caused_by=run.caused_by)

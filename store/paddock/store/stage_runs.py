@@ -27,6 +27,14 @@ _COVERED_BY: Final = {
 _t = schema.stage_runs
 
 
+_ENDS_GUEST_WORK: Final = frozenset(
+    {
+        phases.Phase.FAILED, phases.Phase.DELETING, phases.Phase.DELETED, phases.Phase.DETACHED,
+        phases.Phase.STOPPING, phases.Phase.STOPPED, phases.Phase.STARTING,
+    }
+)  # fmt: skip
+
+
 class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What went wrong in an attempt."""
 
@@ -77,6 +85,10 @@ _IS_HELD: Final = (
 _DUE: Final = (
     sa.select(_t.c.machine_id).where(*_IS_CLAIMABLE).order_by(_t.c.due_at).limit(sa.bindparam("most"))
 )
+_ATTEMPT_MS: Final = sa.case(
+    {stage.value: sa.bindparam(f"limit_{stage}", type_=sa.BigInteger) for stage in phases.Stage},
+    value=_t.c.stage,
+)
 _CLAIM: Final = (
     sa.update(_t)
     .where(_t.c.machine_id == sa.bindparam("machine"), *_IS_CLAIMABLE)
@@ -85,10 +97,11 @@ _CLAIM: Final = (
         claims=_t.c.claims + 1,
         lease_until=sa.bindparam("until"),
         started_at=sa.func.coalesce(_t.c.started_at, sa.bindparam("now")),
+        # A takeover has the whole time again: the crash was not its fault, and the phase's own limit bounds them all.
+        limit_at=sa.bindparam("now", type_=_t.c.limit_at.type) + _ATTEMPT_MS,
     )
     .returning(*_COLUMNS)
 )
-_LIMIT: Final = sa.update(_t).where(_t.c.id == sa.bindparam("held")).values(limit_at=sa.bindparam("until"))
 _RENEW: Final = sa.update(_t).where(*_IS_HELD).values(lease_until=sa.bindparam("until"))
 _HOLD: Final = sa.select(_t.c.id).where(*_IS_HELD).with_for_update()
 _UNFINISHED: Final = sa.select(*_COLUMNS).where(
@@ -158,14 +171,13 @@ async def plan(
     A guest run that does not fit any more is closed even while somebody works on it: its fence is the lease. A provider
     run under a lease is left to end, for two provider calls of one machine must not overlap; its finish plans again.
     """
+    tx.planned.add(machine.id)
+    if machine.phase in _ENDS_GUEST_WORK or (
+        machine.phase is phases.Phase.CREATED and machine.generation > 1
+    ):
+        await _close_lane(tx, machine.id, phases.Lane.GUEST)
     stage = wanted(machine)
-    if stage is None or phases.LANE_OF[stage] is phases.Lane.PROVIDER:
-        keeps_guest = machine.phase is phases.Phase.ACTIVE
-        if not keeps_guest:
-            await _close_lane(tx, machine.id, phases.Lane.GUEST)
-        if stage is None:
-            return None
-    return await queue(tx, machine, stage, caused_by=caused_by, boot=boot)
+    return None if stage is None else await queue(tx, machine, stage, caused_by=caused_by, boot=boot)
 
 
 async def queue(
@@ -255,15 +267,9 @@ async def claim(
     The stages must be of one lane: a machine has at most one unfinished run in each.
     """
     given = {**_claimable(tx, stages, node), "machine": machine, "who": owner, "until": tx.now_ms + lease_ms}
+    given |= {f"limit_{stage}": int(limit_s * 1000) for stage, limit_s in phases.ATTEMPT_LIMIT_S.items()}
     row = await tx.one(_CLAIM, given)
-    if row is None:
-        return None
-    run = _run(row)
-    if run.limit_at is None:
-        limit_at = tx.now_ms + int(phases.ATTEMPT_LIMIT_S[run.stage] * 1000)
-        await tx.execute(_LIMIT, {"held": run.id, "until": limit_at})
-        run = msgspec.structs.replace(run, limit_at=limit_at)
-    return run
+    return None if row is None else _run(row)
 
 
 def _claimable(tx: engine.Tx, stages: frozenset[phases.Stage], node: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import asyncio
 
-from paddock.bus import lifecycle, responder
-from paddock.contracts import daemon, services, subjects
+from paddock.bus import lifecycle, logs, responder
+from paddock.contracts import daemon, errors, services, subjects
 from paddock.registrar import beats, credentials, outbox_relay, reports, watcher
 from paddock.registrar.settings import Settings
 from paddock.store import leases, process
+
+log = logs.get(__name__)
 
 ALIVE_S = 5.0
 """Between two signs of life in the database; the limits of booting machines stand still without them."""
@@ -33,11 +35,13 @@ async def serve(context: process.Context, settings: Settings, stop: asyncio.Even
             await server.serve(stop, drain_s=context.drain_s)
 
     async def alive(stop: asyncio.Event) -> None:
+        name = f"{ALIVE_LEASE}-{context.owner}"
         async for _ in lifecycle.every(ALIVE_S, stop):
-            async with context.store.write() as tx:
-                await leases.acquire(
-                    tx, f"{ALIVE_LEASE}-{context.owner}", context.owner, lease_ms=int(ALIVE_S * 3000)
-                )
+            try:
+                async with context.store.write() as tx:
+                    await leases.acquire(tx, name, context.owner, lease_ms=int(ALIVE_S * 3000))
+            except errors.StoreDown as fault:
+                log.warning("sign_of_life_not_written", detail=fault.detail)
 
     loops: dict[str, lifecycle.Loop] = {
         "reports": lambda _stop: answer(

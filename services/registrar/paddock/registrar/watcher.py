@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from paddock.bus import lifecycle, logs
 from paddock.contracts import errors, ids, phases
-from paddock.store import engine, leases, machines, process, schema
+from paddock.store import engine, leases, machines, process, schema, stage_runs
 
 log = logs.get(__name__)
 
@@ -79,7 +79,15 @@ class Watcher:
                     continue
                 seen_at = beats[sandbox] or machine.last_seen_at or machine.created_at
                 if await machines.set_connection(tx, machine_id, now, last_seen_at=seen_at):
+                    await _look_closer(tx, machine_id)
                     log.info("connection_changed", machine_id=machine_id, connection=now)
+
+
+async def _look_closer(tx: engine.Tx, machine_id: ids.MachineId) -> None:
+    """Have an active machine probed: its health says why it is away, and is well again when it is back."""
+    machine = await machines.lock(tx, machine_id)
+    if machine is not None and machine.phase is phases.Phase.ACTIVE and machine.is_env_applied:
+        await stage_runs.queue(tx, machine, phases.Stage.PROBE)
 
 
 async def _connections(tx: engine.Tx) -> dict[ids.SandboxId, phases.Connection]:

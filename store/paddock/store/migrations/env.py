@@ -21,6 +21,7 @@ _given = context.config.attributes.get("connection")
 if _given is not None:
     _migrate(_given)
 else:
-    with sa.create_engine(context.config.attributes["url"]).connect() as _opened:
+    # No pool: the last connection to close puts the log back into the file.
+    with sa.create_engine(context.config.attributes["url"], poolclass=sa.NullPool).connect() as _opened:
         _migrate(_opened)
         _opened.commit()

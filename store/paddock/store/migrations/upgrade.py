@@ -1,8 +1,10 @@
 """Bringing a database to the newest schema. Safe to call by several processes at once: the first does it, the rest wait."""
 
 import asyncio
+import contextlib
 import fcntl
 import pathlib
+import sqlite3
 
 import sqlalchemy as sa
 from alembic import command, config
@@ -29,9 +31,16 @@ def upgrade(url: str) -> None:
         # SQLite commits each CREATE by itself, so its own lock does not make a migration one step.
         with pathlib.Path(f"{parsed.database}.migrating").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            _use_wal(parsed.database or "")
             command.upgrade(alembic_config(url), "head")
         return
     asyncio.run(_upgrade_postgres(url))
+
+
+def _use_wal(path: str) -> None:
+    """The file remembers it. Here and not at each opening: two who switch at once fail, and waiting does not help."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 async def _upgrade_postgres(url: str) -> None:
