@@ -125,7 +125,7 @@ def decode(body: bytes) -> Event:
     """
     try:
         return _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise errors.ParseError(f"cannot read an event: {error}") from error
 
 

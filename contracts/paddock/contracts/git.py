@@ -65,5 +65,5 @@ def checked_path(path: str) -> str:
     if any(part.startswith(("-", "~")) for part in parts):
         raise ValueError("must not have a part that begins with - or ~")
     if parts[0] == RESERVED_DIRECTORY:
-        raise ValueError(f"must not be in ~/{RESERVED_DIRECTORY}, which is the daemon's")
+        raise ValueError(f"must not be in {RESERVED_DIRECTORY}, which is the daemon's")
     return path

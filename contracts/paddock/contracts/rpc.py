@@ -5,7 +5,7 @@ members of the envelope and not NATS headers, which cost a fifth to a third of a
 """
 
 import dataclasses
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -54,10 +54,17 @@ class Method(Generic[ParamsT, ResultT]):
     has_side_effect: bool = False
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Request(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename="camel",
+    omit_defaults=True,
+    tag_field="jsonrpc",  # a member with a default would be left out; a tag is always there
+    tag=VERSION,
+):
     """One call. `deadline_ms` is unix time; a responder refuses to begin after it."""
 
-    jsonrpc: Literal["2.0"] = msgspec.field(default="2.0")
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
     id: str | int | None = None
@@ -87,10 +94,17 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     sha256: str
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Response(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename="camel",
+    omit_defaults=True,
+    tag_field="jsonrpc",
+    tag=VERSION,
+):
     """Exactly one of `result`, `error`, `running` and `stream` is set."""
 
-    jsonrpc: Literal["2.0"] = msgspec.field(default="2.0")
     id: str | int | None = None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: ErrorBody | None = None

@@ -89,3 +89,8 @@ def sandbox_of(subject: str) -> ids.SandboxId:
         raise errors.InvalidRequest(f"cannot read a sandbox from the subject {subject!r}")
     ids.split_sandbox(tokens[1])
     return ids.SandboxId(tokens[1])
+
+
+def request_of(out_subject: str) -> str:
+    """The request in `out.<S>.<caller>.<request>`."""
+    return out_subject.rpartition(".")[2]

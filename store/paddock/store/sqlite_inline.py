@@ -23,6 +23,17 @@ class InlineConnection(aiosqlite.Connection):
         self._is_reader = is_reader
         self._thread.daemon = True
 
+    async def _connect(self) -> "InlineConnection":
+        try:
+            self._connection = self._connector()
+        except BaseException:
+            # Waited for: a thread that answers a loop which is gone by then raises where nobody hears.
+            ended = self.stop()
+            if ended is not None:
+                await ended
+            raise
+        return self
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self._may_wait(fn, args):
             return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]

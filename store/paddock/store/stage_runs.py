@@ -299,20 +299,21 @@ async def finish(tx: engine.Tx, held: Run, outcome: str, error: Error | None = N
 async def try_again(
     tx: engine.Tx, held: Run, *, after_ms: int, error: Error | None, is_failure: bool
 ) -> None:
-    """Give the run back, due later. A failure counts as an attempt and gets new call ids; waiting does not."""
+    """Give the run back, due later. A failure counts as an attempt and gets new call ids; waiting does not.
+
+    `error` is the last failure people see; None leaves the one before.
+    """
     bump = 1 if is_failure else 0
-    await tx.execute(
-        sa.update(_t)
-        .where(*_held(held))
-        .values(
-            due_at=tx.now_ms + after_ms,
-            lease_until=0,
-            limit_at=None,
-            attempt=_t.c.attempt + bump,
-            run=_t.c.run + bump,
-            error=None if error is None else msgspec.json.encode(error).decode(),
-        )
-    )
+    changed: dict[str, Any] = {
+        "due_at": tx.now_ms + after_ms,
+        "lease_until": 0,
+        "limit_at": None,
+        "attempt": _t.c.attempt + bump,
+        "run": _t.c.run + bump,
+    }
+    if error is not None:
+        changed["error"] = msgspec.json.encode(error).decode()
+    await tx.execute(sa.update(_t).where(*_held(held)).values(**changed))
 
 
 async def bump_run(tx: engine.Tx, held: Run) -> Run | None:
