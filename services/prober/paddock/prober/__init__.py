@@ -1,0 +1,1 @@
+"""One stage: asks a machine until it answers well, and activates it."""
