@@ -1,0 +1,1 @@
+"""Everything on one machine: `paddock up`, the demo, and what tests start."""
