@@ -19,6 +19,12 @@ Provider = Annotated[
         pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="Who makes sandboxes, such as bubblewrap."
     ),
 ]
+Cwd = Annotated[
+    str,
+    pydantic.Field(
+        min_length=1, max_length=4096, pattern=base.NO_NUL, description="Where it runs; ~ is the home."
+    ),
+]
 Image = Annotated[
     str,
     pydantic.Field(max_length=400, pattern=r"^[^\x00-\x20\x7f]*$", description="The image or snapshot."),
@@ -30,6 +36,7 @@ class SetupStep(base.Params):
 
     command: base.Command
     name: Annotated[base.Label | None, pydantic.Field(description="The command unless given.")] = None
+    cwd: Cwd = "~"
     timeout_s: Annotated[
         float, pydantic.Field(gt=0, le=SETUP_TIMEOUT_MAX_S, description="Seconds; killed whole after them.")
     ] = SETUP_TIMEOUT_S
@@ -47,6 +54,7 @@ class ExecProbe(base.Params):
 
     kind: Literal["exec"]
     command: base.Command
+    cwd: Cwd = "~"
     timeout_s: Annotated[float, pydantic.Field(gt=0, le=PROBE_TIMEOUT_MAX_S)] = PROBE_TIMEOUT_S
 
 

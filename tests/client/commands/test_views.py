@@ -1,0 +1,35 @@
+import io
+
+import pytest
+import rich.console
+
+from paddock.client.commands import desk, failures, views
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "text"),
+    [
+        (None, ""),
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1000, "1.00 s"),
+        (59_999, "60.00 s"),
+        (123_000, "2 min 03 s"),
+        (18_240_000, "5 h 04 min"),
+    ],
+)
+def test_a_duration_reads_as_people_say_it(took_ms: int | None, text: str) -> None:
+    assert views.duration(took_ms) == text
+
+
+def test_what_a_machine_says_is_neither_markup_nor_a_steering_sequence() -> None:
+    console = rich.console.Console(file=io.StringIO(), width=desk.WIDE)
+
+    console.print(views.table(("A",), [("[red]x[/red] \x1b[31m :smile:",)]))
+
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[1].rstrip() == r"[red]x[/red] \x1b[31m :smile:"
+
+
+def test_many_lines_become_one_sentence() -> None:
+    assert failures.printable("one\ntwo\tthree\x00") == r"one two three\x00"
