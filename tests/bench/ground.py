@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import signal
@@ -13,8 +14,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
+
 from paddock.client import client
 from paddock.contracts.api import machines
+from paddock.local import runtime, sandboxes
 from tests.support import nats_server
 
 START_S = 60.0
@@ -125,8 +129,6 @@ async def _ready(data: pathlib.Path, pid: int) -> None:
 
 
 async def _answers(data: pathlib.Path) -> bool:
-    import aiohttp
-
     url, _ = _address(data)
     try:
         async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as answer:
@@ -136,16 +138,11 @@ async def _answers(data: pathlib.Path) -> bool:
 
 
 def _address(data: pathlib.Path) -> tuple[str, str]:
-    import json
-
     return json.loads((data / "gateway.json").read_text())["url"], (data / "admin.token").read_text().strip()
 
 
 async def _can_isolate() -> bool:
-    from paddock.local import runtime, sandboxes
-
-    with tempfile.TemporaryDirectory() as name, sandboxes.Host(pathlib.Path(name), runtime.find()) as host:
-        provider, _ = await host.best()
+    provider, _ = await sandboxes.best(runtime.find())
     return provider == "bubblewrap"
 
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from paddock.bus import lifecycle
+from paddock.bus import clock, lifecycle
 from paddock.contracts import errors, ids, phases, rpc, services
 from paddock.provisioner import catalogue, stages
 from paddock.provisioner.providers import bubblewrap, provider, runtime
@@ -62,6 +62,7 @@ class Lane:
             node=node,
             actor=f"provisioner-{node}",
             bus_url="nats://127.0.0.1:1",
+            wall=clock.SystemClock(),
             made=lambda sandbox, _source: self.watched.append(sandbox),
         )
         destroy = stages.DestroyStage(store, providers, node=node, actor=f"provisioner-{node}")

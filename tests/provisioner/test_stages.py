@@ -104,7 +104,7 @@ async def test_the_row_is_there_before_the_provider_is_called(
             row = await sandboxes.get(tx, machine.id, 1)
 
     assert row is not None
-    assert row.called_at is not None
+    assert row.node is not None
     assert row.external_id is None
 
 

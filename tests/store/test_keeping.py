@@ -49,7 +49,9 @@ async def test_repositories_keep_their_order_and_one_path_holds_one(
             )
         with pytest.raises(errors.Conflict):
             await repositories.add(tx, project=project.id, url="https://git.test/x", path="~/a")
-        public = await repositories.add(tx, project=project.id, url="https://git.test/public", path="~/public")
+        public = await repositories.add(
+            tx, project=project.id, url="https://git.test/public", path="~/public"
+        )
         await repositories.remove(tx, public.id)
 
     async with store.read() as tx:
@@ -123,16 +125,17 @@ async def test_a_sandbox_keeps_the_first_times_and_is_listed_until_gone(
 ) -> None:
     async with store.write() as tx:
         machine = await machines.create(tx, project=project.id, provider="process")
-        first = await sandboxes.begin(tx, machine.id, 1, node="here")
+        await sandboxes.begin(tx, machine.id, 1, node="here")
+        first = await sandboxes.made(tx, machine.id, 1, "x", called_at_ms=tx.now_ms - 7)
     async with store.write() as tx:
         tx.now_ms += 1000
-        again = await sandboxes.begin(tx, machine.id, 1, node="here")
-        await sandboxes.made(tx, machine.id, 1, "x")
+        await sandboxes.begin(tx, machine.id, 1, node="here")
+        again = await sandboxes.made(tx, machine.id, 1, "x", called_at_ms=tx.now_ms)
         listed = await sandboxes.on_node(tx, "here")
         await sandboxes.gone(tx, machine.id, 1, reason="deleted")
         after = await sandboxes.on_node(tx, "here")
 
-    assert again.called_at == first.called_at
+    assert again == first
     assert [one.external_id for one in listed] == ["x"]
     assert after == []
 

@@ -240,6 +240,51 @@ async def test_waiting_is_no_attempt(store: engine.Store, machine: machines.Mach
     assert [(run.attempt, run.run) for run in handler.worked] == [(0, 1)] * 4
 
 
+@pytest.mark.parametrize("away", [errors.BusDown(), errors.StoreDown()], ids=lambda fault: fault.kind)
+async def test_what_is_away_is_no_attempt_and_is_shown(
+    store: engine.Store, machine: machines.Machine, away: errors.Fault
+) -> None:
+    """Four seconds without a registrar used up all three attempts of every machine that was provisioned then."""
+
+    async def wait(_machine: machines.Machine, _run: stage_runs.Run) -> runner.Outcome:
+        if len(handler.worked) > 4:
+            return runner.Finished(handler.done)
+        if isinstance(away, errors.StoreDown):
+            raise away
+        return runner.Again(0.0, away, is_failure=False)
+
+    handler = Scripted(wait, phases.PROBE)
+    async with running(store, handler):
+        await until(store, machine, lambda m: m.phase is phases.Phase.PROBING)
+
+    assert [(run.attempt, run.run) for run in handler.worked] == [(0, 1)] * 5
+    last = handler.worked[-1].error
+    assert last is not None
+    assert last.kind == away.kind
+
+
+async def test_waiting_work_of_an_active_machine_gives_way_only_to_what_covers_it(
+    store: engine.Store, machine: machines.Machine
+) -> None:
+    """A changed variable, or a look at a machine that fell silent, displaced the setup after a daemon's restart."""
+    async with store.write(actor="test") as tx:
+        await machines.move(tx, machine.id, phases.PROBE)
+        active = await machines.move(tx, machine.id, phases.ACTIVATE)
+        assert active is not None
+        queued = [
+            await stage_runs.queue(tx, active, stage, boot="b2")
+            for stage in (phases.Stage.PROBE, phases.Stage.ENV, phases.Stage.PROBE, phases.Stage.SETUP)
+        ]
+        refused = [
+            await stage_runs.queue(tx, active, stage) for stage in (phases.Stage.ENV, phases.Stage.PROBE)
+        ]
+        left = await stage_runs.unfinished(tx, machine.id, phases.Lane.GUEST)
+
+    assert [one is not None and one.stage for one in queued] == ["probe", "env", False, "setup"]
+    assert refused == [None, None]
+    assert left == queued[-1]
+
+
 async def test_a_stopping_process_gives_its_work_back_at_once(
     store: engine.Store, machine: machines.Machine
 ) -> None:

@@ -9,8 +9,12 @@ import pathlib
 import secrets
 
 
-def write_private(path: pathlib.Path, content: str | bytes, *, mode: int = 0o600) -> None:
+def write_private(
+    path: pathlib.Path, content: str | bytes, *, mode: int = 0o600, outlives_power: bool = True
+) -> None:
     """Replace `path` with `content` in one step; its directory must exist.
+
+    With `outlives_power` False it survives a kill -9 but not a power cut: for what a reboot makes void anyway.
 
     Raises:
         OSError: The disk is full, or the directory is missing or not ours. `path` is as it was.
@@ -23,13 +27,15 @@ def write_private(path: pathlib.Path, content: str | bytes, *, mode: int = 0o600
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)  # whatever the umask took away
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if outlives_power:
+                stream.flush()
+                os.fsync(stream.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if outlives_power:
+        _sync_directory(path.parent)
 
 
 def _sync_directory(directory: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from paddock.bus import logs
 from paddock.daemon import env_file, paths
 
-INTERNAL_NAMES = frozenset({"PADDOCK_SUPERVISOR", "PADDOCK_LAST_EXIT"})
+INTERNAL_NAMES = frozenset({"PADDOCK_SUPERVISOR", "PADDOCK_LAST_EXIT", "PADDOCK_BOOTED_FD"})
 """What the supervisor tells the daemon; no command's business."""
 
 log = logs.get(__name__)

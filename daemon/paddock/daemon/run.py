@@ -6,6 +6,7 @@ for `drain_s`, close the bus. Commands still running then run on, and the next d
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 
@@ -62,6 +63,9 @@ class Daemon:
             ExceptionGroup: A bug.
         """
         lifecycle.on_signals(self._stop)
+        if self._told.booted_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(self._told.booted_fd, False)
         held = lock.take(self._told.folder / "daemon.lock")
         try:
             self._take_over()
@@ -96,6 +100,12 @@ class Daemon:
     def _orphaned(self) -> None:
         self._calls.kill_all()
         self._end(EXIT_FAILED, "the supervisor is gone")
+
+    def _booted(self) -> None:
+        """Let whoever waits for the end of this boot know it."""
+        if self._told.booted_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._told.booted_fd)
 
     def _end(self, exit_code: int, reason: str) -> None:
         self._exit_code, self._reason = exit_code, reason
@@ -209,6 +219,7 @@ class Daemon:
             self._end(daemon.EXIT_STOP, "the control plane says that this sandbox is over")
         elif answer == "ok":
             self._say("running", "ready")
+            self._booted()
 
 
 def main(told: settings.Settings) -> int:

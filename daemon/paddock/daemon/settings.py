@@ -36,12 +36,16 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `supervisor_pid` is 0 when nobody supervises."""
+    """All of it. `supervisor_pid` is 0 when nobody supervises.
+
+    `booted_fd` is held open by who waits for this boot to end, and closed by us when we are ready; -1 is nobody.
+    """
 
     boot: Boot
     home: str
     folder: pathlib.Path
     supervisor_pid: int
+    booted_fd: int = -1
     last_exit: str
     environ: Mapping[str, str]
 
@@ -88,6 +92,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         home=home_of(environ),
         folder=folder,
         supervisor_pid=int(environ.get("PADDOCK_SUPERVISOR") or 0),
+        booted_fd=int(environ.get("PADDOCK_BOOTED_FD") or -1),
         last_exit=environ.get("PADDOCK_LAST_EXIT", ""),
         environ=dict(environ),
     )

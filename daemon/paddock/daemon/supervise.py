@@ -6,6 +6,7 @@ child steals nothing from anybody. What the daemon started outlives the daemon, 
 """
 
 # ruff: noqa: PTH103, PTH123, PTH208 - pathlib would be a third of our memory
+import contextlib
 import os
 import signal
 import sys
@@ -91,6 +92,7 @@ class Supervisor:
             self._daemon, self._ended = 0, _CANNOT_START
         else:
             self._ended = None
+        _let_go_of_boot()
 
     def _after(self, status: int) -> float | None:
         """Seconds until the daemon is started again after this end of it; None when it is not."""
@@ -145,6 +147,14 @@ class Supervisor:
             if pid == self._daemon:
                 self._ended = status
         return number
+
+
+def _let_go_of_boot() -> None:
+    """Whoever waits for the end of this boot waits for the first daemon now, and for no later one."""
+    descriptor = os.environ.pop("PADDOCK_BOOTED_FD", "")
+    if descriptor.isdigit():
+        with contextlib.suppress(OSError):
+            os.close(int(descriptor))
 
 
 def _reaped() -> Iterator[tuple[int, int]]:

@@ -24,6 +24,8 @@ log = logs.get(__name__)
 
 CONNECT_S = 30.0
 """The first connection of a service; whoever supervises it starts it again after that."""
+RECONNECT_JITTER_S = 0.1
+"""Services are few, and all machines wait for them: they are back within two seconds of the bus, daemons within thirty."""
 JETSTREAM_PENDING_BYTES = 2 * 1024 * 1024
 EXIT_BAD_SETTINGS = 78
 
@@ -103,6 +105,7 @@ async def _connect(
         inbox_prefix=rights.inbox_prefix(settings.service),
         pending_size=pending_size,
         timeout_s=CONNECT_S,
+        reconnect_jitter_s=RECONNECT_JITTER_S,
     )
     stack.push_async_callback(connection.close)
     return connection

@@ -44,15 +44,13 @@ def _sandbox(row: sa.Row[Any]) -> Sandbox:
 
 
 async def begin(tx: engine.Tx, machine: ids.MachineId, generation: int, *, node: str) -> Sandbox:
-    """The provider on `node` is about to be called for this generation; the first call's time is kept."""
+    """The provider on `node` is going to be called for this generation."""
     insert = sqlite.insert(_t) if tx.is_sqlite else postgresql.insert(_t)
     row = await tx.execute(
-        insert.values(
-            machine_id=machine, generation=generation, node=node, created_at=tx.now_ms, called_at=tx.now_ms
-        )
+        insert.values(machine_id=machine, generation=generation, node=node, created_at=tx.now_ms)
         .on_conflict_do_update(
             index_elements=["machine_id", "generation"],
-            set_={"node": node, "called_at": sa.func.coalesce(_t.c.called_at, tx.now_ms)},
+            set_={"node": node},
         )
         .returning(*_COLUMNS)
     )
@@ -76,13 +74,19 @@ async def on_node(tx: engine.Tx, node: str) -> list[Sandbox]:
     return [_sandbox(row) for row in rows]
 
 
-async def made(tx: engine.Tx, machine: str, generation: int, external_id: str) -> Sandbox | None:
-    """The provider answered. Lock the machine first: the other half of this fact is `ready`."""
+async def made(
+    tx: engine.Tx, machine: str, generation: int, external_id: str, *, called_at_ms: int | None = None
+) -> Sandbox | None:
+    """The provider, called at `called_at_ms` (None: just now), answered; the first times are kept.
+
+    Lock the machine first: the other half of this fact is `ready`.
+    """
     return await _update(
         tx,
         machine,
         generation,
         external_id=external_id,
+        called_at=sa.func.coalesce(_t.c.called_at, tx.now_ms if called_at_ms is None else called_at_ms),
         external_at=sa.func.coalesce(_t.c.external_at, tx.now_ms),
     )
 

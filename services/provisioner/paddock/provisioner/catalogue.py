@@ -62,11 +62,18 @@ async def opened(given: settings.Settings, wall: clock.Clock) -> AsyncIterator[C
             given.provisioner_data,
             daemon,
             nice=given.provisioner_nice,
+            boots_at_once=given.provisioner_boots_at_once,
             readonly=given.provisioner_readonly_paths,
             wall=wall,
         )
         stack.callback(bwrap.close)
-        plain = process.Process(given.provisioner_data, daemon, nice=given.provisioner_nice, wall=wall)
+        plain = process.Process(
+            given.provisioner_data,
+            daemon,
+            nice=given.provisioner_nice,
+            boots_at_once=given.provisioner_boots_at_once,
+            wall=wall,
+        )
         stack.callback(plain.close)
         allowed = {bwrap.name, plain.name} if given.provisioner_unsafe_process_provider else {bwrap.name}
         # Tried out now: the first machine should not wait for it.

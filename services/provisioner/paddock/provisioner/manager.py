@@ -60,6 +60,7 @@ def _runner(
         node=context.node,
         actor=context.owner,
         bus_url=given.machine_nats,
+        wall=context.clock,
         made=keeper.watch,
     )
     destroy = stages.DestroyStage(context.store, providers, node=context.node, actor=context.owner)

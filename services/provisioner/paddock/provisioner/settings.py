@@ -38,7 +38,10 @@ class Settings(shared.ServiceSettings):
     ] = 5
     provisioner_concurrency: Annotated[
         int, pydantic.Field(gt=0, description="Machines worked on at once by this process.")
-    ] = 50
+    ] = 200
+    provisioner_boots_at_once: Annotated[
+        int, pydantic.Field(ge=0, description="Sandboxes that boot at once; 0 is one for each processor.")
+    ] = 0
     provisioner_orphan_s: Annotated[
         float,
         pydantic.Field(

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from paddock.bus import logs
+from paddock.bus import clock, logs
 from paddock.contracts import errors, events, ids, phases, rpc, services, subjects
 from paddock.provisioner import catalogue
 from paddock.provisioner.providers import provider
@@ -69,25 +69,34 @@ class ProvisionStage(_Stage):
         node: str,
         actor: str,
         bus_url: str,
+        wall: clock.Clock,
         made: Callable[[ids.SandboxId, provider.Provider], None],
     ) -> None:
-        """Make it; `made` is told of each sandbox that there is now."""
+        """Make it; `made` is told of each sandbox that there is now, `wall` says when the provider was called."""
         super().__init__(store, providers, node=node, actor=actor)
-        self._calls, self._bus_url, self._tell = calls, bus_url, made
+        self._calls, self._bus_url, self._clock, self._tell = calls, bus_url, wall, made
 
     async def claimed(
         self, tx: engine.Tx, machine: machines.Machine, run: stage_runs.Run
     ) -> machines.Machine | None:
         if machine.phase not in AT_WORK or machine.generation != run.generation:
             return None
-        if await self._lives_elsewhere(tx, machine, run) or machine.phase is not phases.Phase.CREATED:
+        is_first = machine.generation == 1 and machine.phase is phases.Phase.CREATED
+        if not is_first and await self._lives_elsewhere(tx, machine, run):
+            return machine
+        # Before the provider is called, so that no sandbox is ever forgotten; and from here on it is this host's work.
+        await sandboxes.begin(tx, machine.id, run.generation, node=self._node)
+        await stage_runs.pin(tx, run, self._node)
+        if machine.phase is not phases.Phase.CREATED:
             return machine
         return await machines.move(tx, machine.id, phases.CLAIM, data={"node": self._node})
 
     async def work(self, machine: machines.Machine, run: stage_runs.Run) -> runner.Outcome:
         with logs.bound(machine_id=machine.id, stage_run_id=run.id):
-            async with self._store.read() as tx:
-                rows = await sandboxes.of_machine(tx, machine.id)
+            rows: Sequence[sandboxes.Sandbox] = []
+            if machine.generation > 1 or run.claims > 1:  # else there is nothing to find
+                async with self._store.read() as tx:
+                    rows = await sandboxes.of_machine(tx, machine.id)
             if _home_node(rows) not in {None, self._node}:
                 return runner.Again(0.0)
             try:
@@ -122,8 +131,7 @@ class ProvisionStage(_Stage):
             )
         except AWAY as fault:
             return runner.Again(AWAY_RETRY_S, fault, is_failure=False)
-        if not await self._begin(machine, run):
-            return runner.Again(0.0)
+        called_at = self._clock.now_ms()
         made = await source.create(
             provider.SandboxSpec(
                 machine_id=machine.id,
@@ -139,25 +147,14 @@ class ProvisionStage(_Stage):
         self._tell(machine.sandbox_id, source)
 
         async def apply(tx: engine.Tx, now: machines.Machine) -> None:
-            await self._made(tx, now, run, made.external_id)
+            await self._made(tx, now, run, made.external_id, called_at)
 
         return runner.Finished(apply)
 
-    async def _begin(self, machine: machines.Machine, run: stage_runs.Run) -> bool:
-        """Note that the provider is about to be called, unless that is no longer ours to do."""
-        async with self._store.write(actor=self._actor) as tx:
-            now = await machines.lock(tx, machine.id)
-            is_ours = now is not None and now.phase in AT_WORK and now.generation == run.generation
-            if not is_ours or not await stage_runs.still_held(tx, run):
-                return False
-            await sandboxes.begin(tx, machine.id, run.generation, node=self._node)
-            await stage_runs.pin(tx, run, self._node)
-            return True
-
     async def _made(
-        self, tx: engine.Tx, now: machines.Machine, run: stage_runs.Run, external_id: str
+        self, tx: engine.Tx, now: machines.Machine, run: stage_runs.Run, external_id: str, called_at: int
     ) -> None:
-        sandbox = await sandboxes.made(tx, now.id, run.generation, external_id)
+        sandbox = await sandboxes.made(tx, now.id, run.generation, external_id, called_at_ms=called_at)
         if now.generation != run.generation or now.phase not in phases.BOOT.sources:
             return  # asked to be deleted in the meantime; what is needed now is planned by the runner after this
         facts = {"node": self._node, "externalId": external_id}

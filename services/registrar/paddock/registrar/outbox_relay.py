@@ -45,6 +45,7 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         subscription = await self._context.rpc.subscribe(subjects.NUDGE_OUTBOX, cb=self._on_nudge)
+        unwatch = self._context.stream.watch(restored=self._news.set)
         while not stop.is_set():
             await self._news.wait(LOOK_S, stop)
             try:
@@ -52,6 +53,7 @@ class Relay:
                     pass
             except errors.StoreDown as fault:
                 log.warning("relay_store_away", detail=fault.detail)
+        unwatch()
         await subscription.unsubscribe()
         async with self._context.store.write() as tx:
             await leases.release(tx, LEASE, self._context.owner)
@@ -73,6 +75,8 @@ class Relay:
 
     async def _round(self, stop: asyncio.Event) -> bool:
         """Publish one batch. Returns whether to look again at once."""
+        if not self._context.stream.is_connected:
+            return False  # woken when it is back; waiting for answers that cannot come only delays that
         async with self._context.store.read() as tx:
             waiting = await outbox.unsent(tx, limit=BATCH)
         if not waiting:

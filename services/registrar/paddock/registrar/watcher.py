@@ -1,7 +1,7 @@
 """Who is on the bus: turns beats, and their absence, into `connection` and its event.
 
-One watcher works at a time, under a lease. It says nobody is away within two beats of its own start or of an empty Redis:
-it has not listened long enough to know.
+One watcher works at a time, under a lease. It says nobody is away within two beats of its own start, of a bus that was
+down or of an empty Redis: it has not listened long enough to know.
 """
 
 import asyncio
@@ -28,20 +28,26 @@ class Watcher:
         self._listening_since: int | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
+        unwatch = self._context.rpc.watch(lost=self._heard_nothing)
         async for _ in lifecycle.every(PERIOD_S, stop):
             try:
                 await self._look()
             except errors.StoreDown as fault:
-                self._listening_since = None
+                self._heard_nothing()
                 log.warning("watch_failed", error=fault.message, detail=fault.detail)
+        unwatch()
         async with self._context.store.write() as tx:
             await leases.release(tx, LEASE, self._context.owner)
+
+    def _heard_nothing(self) -> None:
+        """Silence was ours for a while; two beats from now on we know again."""
+        self._listening_since = None
 
     async def _look(self) -> None:
         async with self._context.store.write() as tx:
             held = await leases.acquire(tx, LEASE, self._context.owner, lease_ms=int(PERIOD_S * 3000))
-        if held is None:
-            self._listening_since = None
+        if held is None or not self._context.rpc.is_connected:
+            self._heard_nothing()
             return
         now = self._context.clock.now_ms()
         if self._listening_since is None:

@@ -21,7 +21,7 @@ import msgspec
 
 from paddock.bus import clock
 from paddock.contracts import errors, ids
-from paddock.provisioner.providers import filesystem, host, procs, provider, records, runtime
+from paddock.provisioner.providers import boots, filesystem, host, procs, provider, records, runtime
 
 START_S = 10.0
 """From starting bwrap to its saying who is inside."""
@@ -50,11 +50,12 @@ class Bubblewrap(host.HostProvider):
         daemon: runtime.Runtime,
         *,
         nice: int = 5,
+        boots_at_once: int = 0,
         readonly: tuple[pathlib.Path, ...] = (),
         wall: clock.Clock | None = None,
     ) -> None:
         """Make one; `readonly` is more of the host to show in every sandbox, at the same paths."""
-        super().__init__(data, daemon, nice=nice, wall=wall)
+        super().__init__(data, daemon, nice=nice, boots_at_once=boots_at_once, wall=wall)
         self._readonly = readonly
         self._binary = ""
         self._why_not: str | None = None
@@ -120,7 +121,7 @@ class Bubblewrap(host.HostProvider):
         return filesystem.HOME
 
     def _launch(
-        self, spec: provider.SandboxSpec, folder: records.Folder
+        self, spec: provider.SandboxSpec, folder: records.Folder, booting: int
     ) -> tuple[procs.Process, procs.Process | None]:
         if not self._binary:
             self._try_out()
@@ -138,7 +139,7 @@ class Bubblewrap(host.HostProvider):
         reading, writing = _info_pipe()
         try:
             with _appended(folder.status_file) as status:
-                given = (status, _STATUS_FD), (writing, _INFO_FD)
+                given = (status, _STATUS_FD), (writing, _INFO_FD), (booting, boots.BOOTED_FD)
                 outer = self._spawner.spawn(folder, argv, self._environment(spec.machine_id), *given)
                 waiter = procs.identify(outer)
         finally:

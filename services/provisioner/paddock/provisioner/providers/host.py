@@ -18,7 +18,7 @@ import msgspec
 
 from paddock.bus import clock
 from paddock.contracts import errors, ids
-from paddock.provisioner.providers import endings, homes, procs, provider, records, runtime, spawner
+from paddock.provisioner.providers import boots, endings, homes, procs, provider, records, runtime, spawner
 
 DELETE_S = 20.0
 """For all of one deletion; dying takes milliseconds unless a process hangs in the kernel."""
@@ -37,7 +37,13 @@ class HostProvider(abc.ABC):
     """Whether we write down how a child of ours ended; False where somebody else does."""
 
     def __init__(
-        self, data: pathlib.Path, daemon: runtime.Runtime, *, nice: int = 5, wall: clock.Clock | None = None
+        self,
+        data: pathlib.Path,
+        daemon: runtime.Runtime,
+        *,
+        nice: int = 5,
+        boots_at_once: int = 0,
+        wall: clock.Clock | None = None,
     ) -> None:
         """Make one.
 
@@ -45,8 +51,10 @@ class HostProvider(abc.ABC):
             data: Where records and homes are kept; one provisioner's alone.
             daemon: What runs in the sandboxes.
             nice: A sandbox yields to the control plane by this much; 0 for not at all.
+            boots_at_once: Sandboxes that boot at the same time; 0 is one for each processor, but two at least.
             wall: The clock of `created_at_ms`.
         """
+        self._boots = boots.Boots(boots_at_once or max(2, os.cpu_count() or 2))
         self.records = records.Records(data)
         self.daemon = daemon
         self._clock = wall or clock.SystemClock()
@@ -62,9 +70,9 @@ class HostProvider(abc.ABC):
 
     @abc.abstractmethod
     def _launch(
-        self, spec: provider.SandboxSpec, folder: records.Folder
+        self, spec: provider.SandboxSpec, folder: records.Folder, booting: int
     ) -> tuple[procs.Process, procs.Process | None]:
-        """Start the supervisor; also who waits for it, if that is not us.
+        """Start the supervisor, with the descriptor `booting`; also who waits for it, if that is not us.
 
         Raises:
             errors.ProviderFailed: It could not be started, and nothing of it runs.
@@ -84,8 +92,11 @@ class HostProvider(abc.ABC):
 
     async def create(self, spec: provider.SandboxSpec) -> provider.Created:
         """Have the sandbox running; see `provider.Provider`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._starters, self._create, spec)
+        async with self._boots.turn() as booting:
+            started = self._starters.submit(self._create_and_close, spec, booting)
+            # A start that was given up before a thread took it has nobody else to close this.
+            started.add_done_callback(lambda done: os.close(booting) if done.cancelled() else None)
+            return await asyncio.wrap_future(started)
 
     async def inspect(self, sandbox: ids.SandboxId) -> provider.Inspection:
         """How the sandbox is; see `provider.Provider`."""
@@ -132,7 +143,13 @@ class HostProvider(abc.ABC):
         """Let go of the threads. Sandboxes stay."""
         self._starters.shutdown(wait=True)
 
-    def _create(self, spec: provider.SandboxSpec) -> provider.Created:
+    def _create_and_close(self, spec: provider.SandboxSpec, booting: int) -> provider.Created:
+        try:
+            return self._create(spec, booting)
+        finally:
+            os.close(booting)
+
+    def _create(self, spec: provider.SandboxSpec, booting: int) -> provider.Created:
         sandbox = spec.sandbox_id
         with self.records.lock(spec.machine_id):
             if (known := self._find(sandbox)) is not None:
@@ -144,7 +161,7 @@ class HostProvider(abc.ABC):
             folder.save(record)
             try:
                 self._inject(spec)
-                process, waiter = self._launch(spec, folder)
+                process, waiter = self._launch(spec, folder, booting)
             except OSError as error:
                 raise errors.ProviderFailed(
                     f"cannot start sandbox {sandbox}: {error.strerror or error}", detail=repr(error)
@@ -198,6 +215,7 @@ class HostProvider(abc.ABC):
             "PADDOCK_HOME": str(home / homes.FOLDER),
             "PATH": f"{home}/.local/bin:{self.daemon.search_path}",
             "LANG": _LOCALE,
+            boots.BOOTED_VARIABLE: str(boots.BOOTED_FD),
             "USER": "machine",
             "LOGNAME": "machine",
         }

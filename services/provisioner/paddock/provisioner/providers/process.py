@@ -9,7 +9,7 @@ import signal
 import time
 
 from paddock.contracts import errors, ids
-from paddock.provisioner.providers import homes, host, procs, provider, records
+from paddock.provisioner.providers import boots, homes, host, procs, provider, records
 
 
 class Process(host.HostProvider):
@@ -26,10 +26,12 @@ class Process(host.HostProvider):
         return self.records.home(machine)
 
     def _launch(
-        self, spec: provider.SandboxSpec, folder: records.Folder
+        self, spec: provider.SandboxSpec, folder: records.Folder, booting: int
     ) -> tuple[procs.Process, procs.Process | None]:
         argv = self.daemon.supervise(spec.sandbox_id)
-        pid = self._spawner.spawn(folder, argv, self._environment(spec.machine_id))
+        pid = self._spawner.spawn(
+            folder, argv, self._environment(spec.machine_id), (booting, boots.BOOTED_FD)
+        )
         process = procs.identify(pid)
         if process is None:
             self._spawner.reap()

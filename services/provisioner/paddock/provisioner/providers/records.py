@@ -66,7 +66,8 @@ class Folder:
             return None
 
     def save(self, record: Record) -> None:
-        files.write_private(self._record_file, msgspec.json.encode(record))
+        # No sandbox outlives a reboot.
+        files.write_private(self._record_file, msgspec.json.encode(record), outlives_power=False)
 
     def status(self) -> Status:
         known: dict[str, int | None] = {"child_pid": None, "exit_code": None}
