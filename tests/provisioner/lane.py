@@ -70,6 +70,7 @@ class Lane:
             store,
             owner=f"provisioner-{node}",
             node=node,
+            is_pinning=True,
             stages={phases.Stage.PROVISION: provision, phases.Stage.DESTROY: destroy},
             lease_ms=1500,
             sweep_s=0.05,

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from paddock.provisioner.providers import bubblewrap
+from paddock.provisioner.providers import boots, bubblewrap
 from tests.provisioner import inside
 
 
@@ -123,11 +123,12 @@ async def test_it_inherits_no_descriptor_and_no_environment_of_ours(
     said = await ask(bwrap, "ls /proc/1/fd | tr '\\n' ' '; echo; tr '\\0' '\\n' < /proc/1/environ | sort")
 
     descriptors, *environment = said.splitlines()
-    assert descriptors.split() == ["0", "1", "2"]
+    assert descriptors.split() == ["0", "1", "2", str(boots.BOOTED_FD)]
     assert [line.split("=")[0] for line in environment] == [
         "HOME",
         "LANG",
         "LOGNAME",
+        "PADDOCK_BOOTED_FD",
         "PADDOCK_HOME",
         "PATH",
         "PWD",

@@ -4,7 +4,7 @@ import asyncio
 
 from paddock.bus import safeclient
 from paddock.contracts import phases, subjects
-from paddock.store import engine, machines, process
+from paddock.store import engine, machines, process, stage_runs
 from tests.registrar.conftest import daemon_of
 from tests.registrar.test_reports import _begin
 from tests.support import house
@@ -70,3 +70,50 @@ async def test_an_emptied_redis_takes_nobody_offline_who_beats(
         trail = await machines.get(tx, machine.id)
     assert trail.connection is phases.Connection.ONLINE
     assert trail.seq == 5  # created, claim, boot, online, setting up: no flapping
+
+
+async def test_an_active_machine_whose_connection_changes_is_probed(
+    ground: house.House, registrar: process.Context, machine: machines.Machine
+) -> None:
+    async def probes(tx: engine.Tx) -> list[stage_runs.Run]:
+        return [run for run in await stage_runs.history(tx, machine.id) if run.stage is phases.Stage.PROBE]
+
+    await _begin(ground, machine, phases.CLAIM, phases.BOOT, external="x")
+    async with daemon_of(ground, machine.id) as daemon:
+        await daemon.ready()
+    async with ground.store.write(actor="test") as tx:
+        await machines.set_env_applied(tx, machine.id, machine.env_desired)
+        await machines.move(tx, machine.id, phases.PROBE)
+        probe = await stage_runs.unfinished(tx, machine.id, phases.Lane.GUEST)
+        assert probe is not None
+        await stage_runs.finish(tx, probe, "done")
+        await machines.move(tx, machine.id, phases.ACTIVATE)
+    connection = await ground.bus.daemon(machine.sandbox_id)
+    await connection.publish(subjects.report_beat(machine.sandbox_id), b"{}")
+
+    await _connection(ground, machine, phases.Connection.OFFLINE)
+
+    assert [run.outcome for run in await ground.until(probes, bool)] == ["done", ""]
+
+
+async def test_a_bus_that_was_down_takes_nobody_offline(
+    ground: house.House, registrar: process.Context, machine: machines.Machine
+) -> None:
+    """Beats that could not reach the registrar were taken for beats that were not made."""
+    await _begin(ground, machine, phases.CLAIM, phases.BOOT, external="x")
+    connection = await ground.bus.daemon(machine.sandbox_id)
+    async with daemon_of(ground, machine.id) as daemon:
+        await daemon.ready()
+    async with asyncio.TaskGroup() as group:
+        stop = asyncio.Event()
+        group.create_task(_beating(connection, machine, stop))
+        await asyncio.sleep(2.5)  # the watcher knows by now who beats
+        ground.nats.kill()
+        await asyncio.sleep(2.5)  # more than two beats, and a look of the watcher's
+        ground.nats.start()
+        await asyncio.sleep(2.5)
+        stop.set()
+
+    async with ground.store.read() as tx:
+        trail = await machines.get(tx, machine.id)
+    assert (trail.connection, trail.seq) == (phases.Connection.ONLINE, 5)

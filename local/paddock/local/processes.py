@@ -112,6 +112,10 @@ class Fleet:
         self._running[name] = child
         return child
 
+    def started(self) -> list[str]:
+        """Every name there is a process of, alive or dead."""
+        return list(self._running)
+
     def running(self, name: str) -> leashed.Leashed:
         """The process started last under this name."""
         return self._running[name]

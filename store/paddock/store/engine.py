@@ -167,7 +167,7 @@ def _sqlite(url: sa.URL, *, pool_size: int, is_reader: bool) -> sa_asyncio.Async
         max_overflow=0,
         pool_reset_on_return=None,  # _connection always ends its transaction
         pool_timeout=60,
-        async_creator=sqlite_inline.creator(path, is_reader=is_reader, busy_timeout_s=BUSY_TIMEOUT_MS / 1000),
+        async_creator=sqlite_inline.creator(path, busy_timeout_ms=BUSY_TIMEOUT_MS),
     )
     begin = "BEGIN" if is_reader else "BEGIN IMMEDIATE"
 

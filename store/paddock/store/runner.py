@@ -99,6 +99,7 @@ class Runner:
         node: This host; runs pinned to another are passed over.
         stages: The handler of each stage done here.
         concurrency: Runs worked on at once.
+        is_pinning: What is claimed here stays with this host.
         barrier: Where a fault test holds this process; off by default.
     """
 
@@ -110,6 +111,7 @@ class Runner:
         node: str,
         stages: Mapping[phases.Stage, Handler],
         concurrency: int = 200,
+        is_pinning: bool = False,
         lease_ms: int = stage_runs.LEASE_MS,
         sweep_s: float = SWEEP_S,
         barrier: barriers.Barrier = barriers.NONE,
@@ -117,6 +119,7 @@ class Runner:
         self._store = store
         self._owner, self._node, self._stages = owner, node, dict(stages)
         self._names = frozenset(stages)
+        self._is_pinning = is_pinning
         self._lease_ms, self._sweep_s, self._barrier = lease_ms, sweep_s, barrier
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: asyncio.TaskGroup | None = None
@@ -210,7 +213,13 @@ class Runner:
             if row is None:
                 return None
             run = await stage_runs.claim(
-                tx, machine, self._names, owner=self._owner, node=self._node, lease_ms=self._lease_ms
+                tx,
+                machine,
+                self._names,
+                owner=self._owner,
+                node=self._node,
+                is_pinning=self._is_pinning,
+                lease_ms=self._lease_ms,
             )
             if run is None:
                 return None

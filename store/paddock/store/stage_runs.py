@@ -95,6 +95,7 @@ _CLAIM: Final = (
     .values(
         owner=sa.bindparam("who"),
         claims=_t.c.claims + 1,
+        node=sa.func.coalesce(_t.c.node, sa.bindparam("pin_to", type_=_t.c.node.type)),
         lease_until=sa.bindparam("until"),
         started_at=sa.func.coalesce(_t.c.started_at, sa.bindparam("now")),
         # A takeover has the whole time again: the crash was not its fault, and the phase's own limit bounds them all.
@@ -147,9 +148,9 @@ def _run(row: sa.Row[Any]) -> Run:
 
 
 def wanted(machine: "machines.Machine") -> phases.Stage | None:
-    """The stage a machine needs next, read from its state alone."""
+    """The stage a machine needs next, read from its state alone; `provisioning` has the run that brought it there."""
     match machine.phase:
-        case phases.Phase.CREATED | phases.Phase.PROVISIONING | phases.Phase.STARTING:
+        case phases.Phase.CREATED | phases.Phase.STARTING:
             return phases.Stage.PROVISION
         case phases.Phase.SETTING_UP:
             return phases.Stage.SETUP
@@ -195,20 +196,11 @@ async def queue(
         The run, or None when the lane is busy with the same work (or, in the provider lane, with any).
     """
     lane = phases.LANE_OF[stage]
-    current = await unfinished(tx, machine.id, lane)
-    if current is not None:
-        is_same = (current.stage, current.generation, current.boot) == (
-            stage,
-            machine.generation,
-            boot or current.boot,
-        )
-        is_leased = current.lease_until > tx.now_ms
-        if is_same or (lane is phases.Lane.PROVIDER and is_leased):
+    number = 1
+    if machine.seq > 1:  # else it is new, and there is nothing to look for
+        if not await _makes_room(tx, machine, stage, lane, boot):
             return None
-        is_covered = current.generation == machine.generation and stage in _COVERED_BY.get(current.stage, ())
-        if machine.phase is phases.Phase.ACTIVE and lane is phases.Lane.GUEST and (is_leased or is_covered):
-            return None  # its finish looks again; an active machine's work is not thrown away
-        await _close(tx, current, "superseded")
+        number = await _next_run_number(tx, machine, stage)
     values = {
         "machine_id": machine.id,
         "generation": machine.generation,
@@ -217,17 +209,36 @@ async def queue(
         "boot": boot,
         "queued_at": tx.now_ms,
         "due_at": tx.now_ms + after_ms,
-        "run": await _next_run_number(tx, machine, stage),
+        "run": number,
         "attempt": 0,
         "claims": 0,
         "lease_until": 0,
         "caused_by": caused_by,
     }
-    insert = sqlite.insert(_t) if tx.is_sqlite else postgresql.insert(_t)
-    row = (
-        await tx.execute(insert.values(**values).on_conflict_do_nothing().returning(*_COLUMNS))
-    ).one_or_none()
+    row = await tx.one(_QUEUE[tx.is_sqlite], values)
     return None if row is None else _run(row)
+
+
+async def _makes_room(
+    tx: engine.Tx, machine: "machines.Machine", stage: phases.Stage, lane: phases.Lane, boot: str
+) -> bool:
+    """Whether the lane is free for this work, after what waits there without need was closed."""
+    current = await unfinished(tx, machine.id, lane)
+    if current is None:
+        return True
+    is_same = (current.stage, current.generation, current.boot) == (
+        stage,
+        machine.generation,
+        boot or current.boot,
+    )
+    is_leased = current.lease_until > tx.now_ms
+    if is_same or (lane is phases.Lane.PROVIDER and is_leased):
+        return False
+    is_covered = current.generation == machine.generation and stage in _COVERED_BY.get(current.stage, ())
+    if machine.phase is phases.Phase.ACTIVE and lane is phases.Lane.GUEST and (is_leased or is_covered):
+        return False  # its finish looks again; an active machine's work is not thrown away
+    await _close(tx, current, "superseded")
+    return True
 
 
 async def _next_run_number(tx: engine.Tx, machine: "machines.Machine", stage: phases.Stage) -> int:
@@ -260,15 +271,17 @@ async def claim(
     *,
     owner: str,
     node: str,
+    is_pinning: bool = False,
     lease_ms: int = LEASE_MS,
 ) -> Run | None:
     """Take the machine's claimable run of these stages under a lease, or None. Lock the machine first.
 
-    The stages must be of one lane: a machine has at most one unfinished run in each.
+    The stages must be of one lane: a machine has at most one unfinished run in each. With `is_pinning` only this host may
+    claim it from now on: its processes live here.
     """
     given = {**_claimable(tx, stages, node), "machine": machine, "who": owner, "until": tx.now_ms + lease_ms}
     given |= {f"limit_{stage}": int(limit_s * 1000) for stage, limit_s in phases.ATTEMPT_LIMIT_S.items()}
-    row = await tx.one(_CLAIM, given)
+    row = await tx.one(_CLAIM, {**given, "pin_to": node if is_pinning else None})
     return None if row is None else _run(row)
 
 
@@ -323,7 +336,7 @@ async def bump_run(tx: engine.Tx, held: Run) -> Run | None:
 
 
 async def pin(tx: engine.Tx, held: Run, node: str) -> None:
-    """From now on only this host may claim the run: its processes live here."""
+    """From now on only this host may claim the run: the machine's HOME is there."""
     await tx.execute(sa.update(_t).where(*_held(held)).values(node=node))
 
 

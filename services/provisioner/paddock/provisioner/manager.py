@@ -70,6 +70,7 @@ def _runner(
         node=context.node,
         stages={phases.Stage.PROVISION: provision, phases.Stage.DESTROY: destroy},
         concurrency=given.provisioner_concurrency,
+        is_pinning=True,
         lease_ms=context.lease_ms,
         barrier=context.barrier,
     )

@@ -84,9 +84,8 @@ class ProvisionStage(_Stage):
         is_first = machine.generation == 1 and machine.phase is phases.Phase.CREATED
         if not is_first and await self._lives_elsewhere(tx, machine, run):
             return machine
-        # Before the provider is called, so that no sandbox is ever forgotten; and from here on it is this host's work.
+        # Before the provider is called, so that no sandbox is ever forgotten.
         await sandboxes.begin(tx, machine.id, run.generation, node=self._node)
-        await stage_runs.pin(tx, run, self._node)
         if machine.phase is not phases.Phase.CREATED:
             return machine
         return await machines.move(tx, machine.id, phases.CLAIM, data={"node": self._node})
