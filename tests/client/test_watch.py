@@ -4,7 +4,7 @@ import pytest
 
 from paddock.client import client as gateway_client
 from paddock.client import watch
-from paddock.contracts import events, phases
+from paddock.contracts import events, ids, phases
 from paddock.contracts.api import machines
 from tests.support import fake_gateway
 
@@ -126,6 +126,20 @@ async def test_a_deletion_can_be_waited_for(
 
     assert waiting.result().phase is P.DELETED
     assert durations(timeline) == [(P.DELETING, 100), (P.DELETED, None)]
+
+
+def test_the_setup_step_under_way_is_shown_until_it_ends(machine: machines.Machine) -> None:
+    timeline = watch.Timeline(machine, since=machine.created_at)
+
+    def happen(event_type: str, **data: str) -> str:
+        at_ms = watch.moment_ms(machine.created_at)
+        project = ids.ProjectId(machine.project_id)
+        timeline.happened(events.new(event_type, event_id="e", at_ms=at_ms, project=project, data=dict(data)))
+        return timeline.doing
+
+    assert happen(events.MACHINE_SETUP_STEP_STARTED, title="clone ~/app") == "clone ~/app"
+    assert happen(events.MACHINE_ENV_CHANGED) == "clone ~/app"
+    assert happen(events.MACHINE_SETUP_STEP_FINISHED, title="clone ~/app") == ""
 
 
 def test_events_that_are_no_move_are_no_step(

@@ -41,7 +41,7 @@ async def pushing(
         stages.Guests(machine, clock.SystemClock(), patience_s=0.2),
     )
     handlers: dict[phases.Stage, runner.Handler] = {
-        phases.Stage.SETUP: stages.SetupStage(made, asks),
+        phases.Stage.SETUP: stages.SetupStage(ground.store, made, asks, actor=owner),
         phases.Stage.ENV: stages.EnvStage(ground.store, made, asks),
     }
     works = runner.Runner(
@@ -259,7 +259,9 @@ async def test_a_daemon_that_restarted_while_the_lane_was_busy_is_set_up_afterwa
 async def test_a_run_of_a_phase_that_is_over_is_cancelled(ground: house.House) -> None:
     async with guest_of(ground) as machine:
         row = await states.active(ground.store, machine.id, "b1")
-        setup = stages.SetupStage(planner(ground.store), stages.Guests(machine, clock.SystemClock()))
+        setup = stages.SetupStage(
+            ground.store, planner(ground.store), stages.Guests(machine, clock.SystemClock()), actor="pusher"
+        )
         env = stages.EnvStage(
             ground.store, planner(ground.store), stages.Guests(machine, clock.SystemClock())
         )

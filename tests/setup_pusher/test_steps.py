@@ -1,6 +1,7 @@
 import asyncio
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,29 @@ async def test_environment_then_repositories_then_commands_in_order(
 
     assert log_of(machine) == ["v", "origin", "main", "2"]
     assert (pushed.wrote_env, pushed.steps) == (True, (clone.step, "step-01", "step-02"))
+
+
+async def test_people_can_follow_each_step_and_no_secret_is_told(
+    machine: machines.Machine, view: View, tmp_path: pathlib.Path
+) -> None:
+    clone = repositories.Repository(url=f"file://{remotes.bare(tmp_path)}", path="app")
+    told: list[tuple[str, str]] = []
+
+    async def tell(event_type: str, facts: dict[str, Any]) -> None:
+        told.append((event_type.removeprefix("machine.setup-step-"), facts["title"]))
+
+    with pytest.raises(errors.SetupFailed):
+        await steps.push(
+            view(), setup(sh("true"), sh("false", name="use sesame-open"), clones=(clone,)), tell
+        )
+
+    assert told == [
+        ("started", "clone app"),
+        ("finished", "clone app"),
+        ("started", "true"),
+        ("finished", "true"),
+        ("started", "use ***"),
+    ]
 
 
 async def test_a_hundred_reconnects_push_nothing(

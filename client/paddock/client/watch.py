@@ -45,6 +45,8 @@ class Timeline:
 
     def __init__(self, machine: machines.Machine, *, since: str) -> None:
         self.machine = machine
+        self.doing = ""
+        """The step of its setup that is under way, as the gateway calls it; empty between steps."""
         self._since_ms = moment_ms(since)
         self._moves: dict[int, _Move] = {}
 
@@ -56,6 +58,7 @@ class Timeline:
 
     def happened(self, event: events.Event) -> phases.Phase | None:
         """Take one event; the phase the machine entered by it, None when it entered none."""
+        self.doing = _doing(event, self.doing)
         phase, generation = event.data.get("phase"), event.data.get("generation")
         if event.type not in _MOVES or phase not in set(phases.Phase) or not isinstance(generation, int):
             return None
@@ -122,13 +125,21 @@ async def _news(
     try:
         async with asyncio.timeout(LOOK_S):
             async for received in feed:
-                entered = timeline.happened(received.event)
+                doing, entered = timeline.doing, timeline.happened(received.event)
                 if entered in until:
                     return
-                if entered is not None:
+                if entered is not None or timeline.doing != doing:
                     on_change()
     except TimeoutError:
         return
+
+
+def _doing(event: events.Event, before: str) -> str:
+    if event.type == events.MACHINE_SETUP_STEP_STARTED:
+        return str(event.data.get("title", ""))
+    if event.type == events.MACHINE_SETUP_STEP_FINISHED or event.type in _MOVES:
+        return ""
+    return before
 
 
 def moment_ms(moment: str) -> int:

@@ -15,6 +15,8 @@ MEANING: Final = {
     events.MACHINE_PROVISIONING: "the provisioner took it up",
     events.MACHINE_PROVISIONED: "its sandbox is there, its daemon boots",
     events.MACHINE_DAEMON_STATUS_REPORTED: "its daemon says ready, setup begins",
+    events.MACHINE_SETUP_STEP_STARTED: "pushing",
+    events.MACHINE_SETUP_STEP_FINISHED: "pushed",
     events.MACHINE_SETUP_PUSHED: "environment, repository and steps are pushed, probing begins",
     events.MACHINE_PROBE_SUCCEEDED: "it answers well",
     events.MACHINE_PROBE_FAILED: "it does not answer well yet",
@@ -57,7 +59,7 @@ class Narrator:
         colour = COLOUR.get(event.type, "cyan")
         self._console.print(
             f"  {(at - self._since).total_seconds():8.3f} s  [{colour}]{event.type:<31}[/{colour}]"
-            f"[dim]{MEANING.get(event.type, '')}[/dim]",
+            f"[dim]{MEANING.get(event.type, '')}{markup.escape(_title(event))}[/dim]",
             soft_wrap=True,
         )
 
@@ -87,3 +89,9 @@ class Narrator:
 
 def _milliseconds(length: int | None) -> str:
     return "" if length is None else f"{length:,} ms"
+
+
+def _title(event: events.Event) -> str:
+    """What a step of the setup is called."""
+    title = event.data.get("title", "")
+    return f": {title}" if title else ""

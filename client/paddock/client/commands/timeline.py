@@ -79,7 +79,7 @@ class Drawn(watch.Timeline):
                 rich.text.Text(self._mark(step), style=style),
                 rich.text.Text(step.phase.value, style=style),
                 self._took(number, step),
-                rich.text.Text(MEANING.get(step.phase, ""), style="dim"),
+                rich.text.Text(self._meaning(step), style="dim"),
             )
         return grid
 
@@ -92,6 +92,9 @@ class Drawn(watch.Timeline):
             self._lines_given += 1
             took = f"after {self._total()}" if step.took_ms is None else views.duration(step.took_ms)
             yield f"{step.phase.value:<14}{took:>16}"
+
+    def _meaning(self, step: watch.Step) -> str:
+        return self.doing if self.doing and step.took_ms is None else MEANING.get(step.phase, "")
 
     def _mark(self, step: watch.Step) -> str:
         if step.phase is phases.Phase.FAILED:

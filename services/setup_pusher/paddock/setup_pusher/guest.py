@@ -76,7 +76,7 @@ class Guest:
         self.run = run
         self.generation = ids.split_sandbox(sandbox)[1]
         self._calls = calls
-        self._clock = wall
+        self.clock = wall
         self._patience_s = patience_s
 
     async def look_at(self, path: str) -> daemon.ReadFileResult | None:
@@ -92,7 +92,7 @@ class Guest:
         """Write a whole file. Twice is as good as once, so each write has a name of its own."""
         params = daemon.WriteFileParams(path=path, content=content, mode=mode)
         return await self._call(
-            daemon.WRITE_FILE, params, timeout_s=CALL_TIMEOUT_S, call_id=ids.new_ulid(self._clock.now_ms())
+            daemon.WRITE_FILE, params, timeout_s=CALL_TIMEOUT_S, call_id=ids.new_ulid(self.clock.now_ms())
         )
 
     async def look(
@@ -102,7 +102,7 @@ class Guest:
         params = daemon.ExecCommandParams(
             command=list(argv), cwd=cwd, env=dict(env or {}), timeout_s=LOOK_TIMEOUT_S
         )
-        name = ids.new_ulid(self._clock.now_ms())
+        name = ids.new_ulid(self.clock.now_ms())
         return await self._call(
             daemon.EXEC_COMMAND, params, timeout_s=LOOK_TIMEOUT_S + ANSWER_MARGIN_S, call_id=name
         )
@@ -169,7 +169,7 @@ class Guest:
                 return await self._calls.call(subject, method, params, timeout_s=timeout_s, call_id=call_id)
             except AWAY:
                 # Counted from the first failure, not from the question: a clone may have run for minutes before it.
-                now = self._clock.monotonic()
+                now = self.clock.monotonic()
                 away_since = now if away_since is None else away_since
                 if now - away_since >= self._patience_s:
                     raise

@@ -19,7 +19,7 @@ async def serve(context: process.Context, given: settings.Settings, stop: asynci
         owner=context.owner,
         node=context.node,
         stages={
-            phases.Stage.SETUP: stages.SetupStage(planner, guests),
+            phases.Stage.SETUP: stages.SetupStage(context.store, planner, guests, actor=context.owner),
             phases.Stage.ENV: stages.EnvStage(context.store, planner, guests),
         },
         concurrency=given.setup_pusher_concurrency,

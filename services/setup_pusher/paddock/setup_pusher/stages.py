@@ -4,6 +4,7 @@ A machine that is away is not a failure of its setup: the run is given back unde
 An active machine never fails here; what goes wrong is its health.
 """
 
+import functools
 from typing import Any
 
 from paddock.bus import clock, logs
@@ -36,8 +37,8 @@ class Guests:
 class SetupStage:
     """`setting_up` → `probing`; in `active`, the check after a daemon's restart."""
 
-    def __init__(self, planner: plan.Planner, guests: Guests) -> None:
-        self._planner, self._guests = planner, guests
+    def __init__(self, store: engine.Store, planner: plan.Planner, guests: Guests, *, actor: str) -> None:
+        self._store, self._planner, self._guests, self._actor = store, planner, guests, actor
 
     async def claimed(
         self, tx: engine.Tx, machine: machines.Machine, run: stage_runs.Run
@@ -49,7 +50,8 @@ class SetupStage:
         with logs.bound(machine_id=machine.id, stage_run_id=run.id):
             wanted = await self._planner.setup(machine.id)
             try:
-                pushed = await steps.push(self._guests.of(machine, run), wanted.setup)
+                tell = functools.partial(self._tell, machine, run)
+                pushed = await steps.push(self._guests.of(machine, run), wanted.setup, tell)
             except guest.AWAY as fault:
                 return _away(fault)
             except HOPELESS as fault:
@@ -65,6 +67,15 @@ class SetupStage:
                 await _look_next(tx, now, wanted.boot, caused_by=event)
 
         return runner.Finished(apply)
+
+    async def _tell(
+        self, machine: machines.Machine, run: stage_runs.Run, event_type: str, facts: dict[str, Any]
+    ) -> None:
+        """Let people follow; only for as long as the work is ours."""
+        async with self._store.write(actor=self._actor, caused_by=run.caused_by) as tx:
+            now = await machines.lock(tx, machine.id)
+            if now is not None and await stage_runs.still_held(tx, run):
+                await machines.announce(tx, now, event_type, facts)
 
     async def gave_up(
         self, tx: engine.Tx, machine: machines.Machine, run: stage_runs.Run, fault: errors.Fault

@@ -9,11 +9,12 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
 from paddock.bus import logs
-from paddock.contracts import daemon, errors
+from paddock.contracts import daemon, errors, events
 from paddock.setup_pusher import env, environment, guest, redaction, repositories
 
 log = logs.get(__name__)
@@ -53,6 +54,14 @@ class Step:
     work: Callable[[guest.Guest], Awaitable[object]]
 
 
+Tell: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[None]]
+"""Says that something happened, by event type, with its facts: what people follow."""
+
+
+async def say_nothing(_event_type: str, _facts: dict[str, Any]) -> None:
+    """For whoever has nobody to tell."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pushed:
     """What was not there before."""
@@ -75,8 +84,13 @@ def table(setup: Setup) -> list[Step]:
     return clones + [_command(at, one, setup) for at, one in enumerate(setup.commands, start=1)]
 
 
-async def push(machine: guest.Guest, setup: Setup) -> Pushed:
+async def push(machine: guest.Guest, setup: Setup, tell: Tell = say_nothing) -> Pushed:
     """Bring the machine to where `setup` says, doing only what is not done.
+
+    Args:
+        machine: The machine, for one run.
+        setup: What it needs.
+        tell: Told when a marked step begins and ends. What a takeover begins again is told again.
 
     Raises:
         errors.PathInUse, errors.RepositoryFailed, errors.SetupFailed: A step failed; the ones after it were not begun.
@@ -87,10 +101,15 @@ async def push(machine: guest.Guest, setup: Setup) -> Pushed:
     for step in table(setup):
         if await machine.read_file(f"{FOLDER}/{step.name}") == step.digest:
             continue
-        log.info("setup_step_started", step=step.name, title=step.title, run=machine.run)
+        facts: dict[str, Any] = {"step": step.name, "title": step.title}
+        log.info("setup_step_started", run=machine.run, **facts)
+        await tell(events.MACHINE_SETUP_STEP_STARTED, facts)
+        began = machine.clock.monotonic()
         await step.work(machine)
         await machine.write_file(f"{FOLDER}/{step.name}", step.digest, mode=0o600)
-        log.info("setup_step_done", step=step.name, title=step.title)
+        facts["tookMs"] = round((machine.clock.monotonic() - began) * 1000)
+        log.info("setup_step_done", step=step.name, title=step.title, took_ms=facts["tookMs"])
+        await tell(events.MACHINE_SETUP_STEP_FINISHED, facts)
         done.append(step.name)
     return Pushed(wrote_env, tuple(done))
 
