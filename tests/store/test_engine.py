@@ -13,7 +13,7 @@ from alembic import autogenerate
 from alembic.runtime import migration
 
 from paddock.contracts import errors
-from paddock.store import engine, leases, schema, sqlite_inline
+from paddock.store import engine, leases, schema, sqlite
 from paddock.store.migrations import upgrade
 from tests.support import databases, postgres
 
@@ -94,11 +94,11 @@ async def test_sqlite_puts_its_log_back_now_and_then_and_goes_on(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint whose answer was not fetched left every later savepoint refused."""
-    monkeypatch.setattr(sqlite_inline, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(sqlite, "CHECKPOINT_EVERY", 2)
     with databases.database("sqlite", tmp_path) as url:
         async with engine.open_store(url, databases.box()) as store:
             for number in range(5):
-                async with store.write() as tx, tx.conn.begin_nested():
+                async with store.write() as tx, tx.conn.savepoint():
                     await leases.acquire(tx, f"lease-{number}", "x", lease_ms=1)
 
             assert (tmp_path / "paddock.db-wal").stat().st_size < 200_000

@@ -9,20 +9,18 @@ import dataclasses
 import pathlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
-from sqlalchemy.ext import asyncio as sa_asyncio
+from sqlalchemy import exc
 
 from paddock.bus import clock
 from paddock.contracts import errors
-from paddock.store import secrets, sqlite_inline
+from paddock.store import postgres, secrets, sqlite
 
-BUSY_TIMEOUT_MS = 10_000
-"""How long one process waits for another's write on SQLite; within a process writers queue in order."""
 Given: TypeAlias = Mapping[str, Any]
 """Values of a statement's bound parameters, or of an insert's columns."""
+T = TypeVar("T")
 _PG_NOW = sa.text("SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint")
 
 
@@ -34,7 +32,7 @@ class Tx:
     outbox: after the commit somebody wants to be told. `planned` are the machines whose next run was seen to.
     """
 
-    conn: sa_asyncio.AsyncConnection
+    conn: sqlite.Connection | postgres.Connection
     now_ms: int
     secrets: secrets.SecretBox
     actor: str = ""
@@ -44,7 +42,7 @@ class Tx:
 
     @property
     def is_sqlite(self) -> bool:
-        return self.conn.dialect.name == "sqlite"
+        return self.conn.is_sqlite
 
     # Hot statements are built once, with bound parameters: building one costs as much as running it.
 
@@ -69,15 +67,11 @@ class Store:
         self.secrets = box
         self.on_commit: Callable[[], None] = lambda: None
         """Called after each commit that wrote events; set by the process that can nudge the relay. Must not fail."""
-        self.is_sqlite = url.get_backend_name() == "sqlite"
-        if self.is_sqlite:
-            # One connection is one writer: waiting for it is fair and in order, unlike SQLite's own busy polling.
-            self._writer = _sqlite(url, pool_size=1, is_reader=False)
-            self._reader = _sqlite(url, pool_size=4, is_reader=True)
-        else:
-            self._writer = self._reader = sa_asyncio.create_async_engine(
-                url, pool_size=20, pool_pre_ping=True
-            )
+        self._database: sqlite.Database | postgres.Database = (
+            sqlite.Database(pathlib.Path(url.database or ""))
+            if url.get_backend_name() == "sqlite"
+            else postgres.Database(url)
+        )
 
     @contextlib.asynccontextmanager
     async def write(self, *, actor: str = "", caused_by: str = "") -> AsyncIterator[Tx]:
@@ -88,7 +82,7 @@ class Store:
 
         Cancellation: safe; it rolls back.
         """
-        async with _connection(self._writer) as conn:
+        async with _faults(self._database.writing()) as conn:
             tx = Tx(conn, await self._now(conn), self.secrets, actor, caused_by)
             yield tx
         if tx.has_news:
@@ -101,14 +95,12 @@ class Store:
         Raises:
             errors.StoreDown: The database cannot be reached.
         """
-        async with _connection(self._reader) as conn:
+        async with _faults(self._database.reading()) as conn:
             yield Tx(conn, await self._now(conn), self.secrets)
 
-    async def _now(self, conn: sa_asyncio.AsyncConnection) -> int:
-        # SQLite's clock is this host's clock; asking it would cost a thread hop in every transaction.
-        if self.is_sqlite:
-            return self._clock.now_ms()
-        return int((await conn.execute(_PG_NOW)).scalar_one())
+    async def _now(self, conn: sqlite.Connection | postgres.Connection) -> int:
+        # SQLite's clock is this host's clock.
+        return self._clock.now_ms() if conn.is_sqlite else int((await conn.execute(_PG_NOW)).scalar_one())
 
     async def ping(self) -> None:
         """Raises errors.StoreDown when the database does not answer."""
@@ -116,8 +108,7 @@ class Store:
             await tx.execute(sa.text("SELECT 1"))
 
     async def close(self) -> None:
-        await self._writer.dispose()
-        await self._reader.dispose()
+        await self._database.close()
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +141,7 @@ def async_url(url: str) -> sa.URL:
         raise errors.InvalidParams(
             "cannot use the database URL: it is not sqlite:///path or postgresql://…"
         ) from None
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg"}
     driver = drivers.get(parsed.get_backend_name())
     if driver is None:
         raise errors.InvalidParams(
@@ -159,43 +150,11 @@ def async_url(url: str) -> sa.URL:
     return parsed.set(drivername=driver)
 
 
-def _sqlite(url: sa.URL, *, pool_size: int, is_reader: bool) -> sa_asyncio.AsyncEngine:
-    path = pathlib.Path(url.database or "")
-    engine = sa_asyncio.create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_reset_on_return=None,  # _connection always ends its transaction
-        pool_timeout=60,
-        async_creator=sqlite_inline.creator(path, busy_timeout_ms=BUSY_TIMEOUT_MS),
-    )
-    begin = "BEGIN" if is_reader else "BEGIN IMMEDIATE"
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        # NORMAL loses nothing to a killed process; only a power cut can cost the last commits (docs/security.md).
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "foreign_keys=ON",
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # A deferred select-then-update fails at once with SQLITE_BUSY_SNAPSHOT and ignores busy_timeout.
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
 @contextlib.asynccontextmanager
-async def _connection(engine: sa_asyncio.AsyncEngine) -> AsyncIterator[sa_asyncio.AsyncConnection]:
+async def _faults(opening: contextlib.AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """The same, with what a database that is away raises as a fault that can be tried again."""
     try:
-        async with engine.connect() as conn, conn.begin():
+        async with opening as conn:
             yield conn
     except (exc.InterfaceError, exc.TimeoutError, ConnectionError) as error:
         raise errors.StoreDown(detail=str(error)) from error

@@ -145,7 +145,7 @@ async def create(
         created_at=tx.now_ms,
     )
     try:
-        async with tx.conn.begin_nested():
+        async with tx.conn.savepoint():
             made = _machine((await tx.execute(row.returning(*_COLUMNS))).one())
     except exc.IntegrityError as error:
         # Two creates with one token at the same moment: the second finds the first's row now.

@@ -53,7 +53,7 @@ async def add(
         created_at=tx.now_ms,
     )
     try:
-        async with tx.conn.begin_nested():
+        async with tx.conn.savepoint():
             return _repository((await tx.execute(row.returning(*_SHOWN))).one())
     except exc.IntegrityError as error:
         if not engine.is_unique_violation(error):
