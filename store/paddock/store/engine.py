@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -20,7 +20,7 @@ from paddock.store import postgres, secrets, sqlite
 
 Given: TypeAlias = Mapping[str, Any]
 """Values of a statement's bound parameters, or of an insert's columns."""
-T = TypeVar("T")
+Connection: TypeAlias = sqlite.Connection | postgres.Connection
 _PG_NOW = sa.text("SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint")
 
 
@@ -32,7 +32,7 @@ class Tx:
     outbox: after the commit somebody wants to be told. `planned` are the machines whose next run was seen to.
     """
 
-    conn: sqlite.Connection | postgres.Connection
+    conn: Connection
     now_ms: int
     secrets: secrets.SecretBox
     actor: str = ""
@@ -98,7 +98,7 @@ class Store:
         async with _faults(self._database.reading()) as conn:
             yield Tx(conn, await self._now(conn), self.secrets)
 
-    async def _now(self, conn: sqlite.Connection | postgres.Connection) -> int:
+    async def _now(self, conn: Connection) -> int:
         # SQLite's clock is this host's clock.
         return self._clock.now_ms() if conn.is_sqlite else int((await conn.execute(_PG_NOW)).scalar_one())
 
@@ -151,7 +151,10 @@ def async_url(url: str) -> sa.URL:
 
 
 @contextlib.asynccontextmanager
-async def _faults(opening: contextlib.AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+async def _faults(
+    opening: contextlib.AbstractAsyncContextManager[sqlite.Connection]
+    | contextlib.AbstractAsyncContextManager[postgres.Connection],
+) -> AsyncIterator[Connection]:
     """The same, with what a database that is away raises as a fault that can be tried again."""
     try:
         async with opening as conn:

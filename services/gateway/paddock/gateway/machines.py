@@ -1,7 +1,7 @@
 """`machine.*` that change or show the row: create, get, list, delete, retry, history."""
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import pydantic
 
@@ -143,6 +143,9 @@ def _is_deleted(machine: stored.Machine) -> bool:
     return machine.phase is phases.Phase.DELETED
 
 
+_MEMBERS: Final = pydantic.TypeAdapter(dict[str, Any])
+
+
 def _digest(params: machines.MachineCreate) -> str:
     """Of all that makes it the same request. Values of variables count by their digest, salted with the token."""
     members: dict[str, Any] = params.model_dump(exclude={"client_token", "wait_s", "env"})
@@ -152,7 +155,7 @@ def _digest(params: machines.MachineCreate) -> str:
         for name, value in sorted(params.env.items())
     }
     members["labels"] = dict(sorted(params.labels.items()))
-    return hashlib.sha256(pydantic.TypeAdapter(dict[str, Any]).dump_json(members)).hexdigest()
+    return hashlib.sha256(_MEMBERS.dump_json(members)).hexdigest()
 
 
 def _reason(reason: stored.Reason | None) -> machines.Reason | None:
