@@ -260,6 +260,15 @@ async def test_parameters_that_do_not_fit_are_refused_here_without_their_values(
     assert gateway.asked == []
 
 
+async def test_a_rule_of_ours_is_told_in_our_words_only(
+    client: gateway_client.Client, gateway: fake_gateway.FakeGateway
+) -> None:
+    with pytest.raises(errors.InvalidParams, match="url: must be https://"):
+        await client.repositories.add("p9fx94rw7rfwp", "ftp://host/app.git", "app")
+
+    assert gateway.asked == []
+
+
 async def test_members_that_are_not_given_are_not_sent(serve: Serve) -> None:
     bodies: list[dict[str, Any]] = []
 

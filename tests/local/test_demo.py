@@ -1,7 +1,12 @@
 """The demo, as `make demo` runs it."""
 
 import io
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
 
 import pytest
 import rich.console
@@ -63,3 +68,32 @@ async def test_a_demo_that_fails_says_why_and_leaves_nothing_running(
     assert "machine.failed" in heard.getvalue()
     assert not list((tmp_path / "sandboxes").iterdir())
     assert leftovers.children() <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_stopped_says_so_and_leaves_nothing_at_all(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.delenv("DEMO_REPO", raising=False)
+    # Not tmp_path: the path of Redis' socket would be too long.
+    folder = tempfile.mkdtemp(prefix="pdkdemo-")
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-m", "paddock.local.demo"],
+        env={**os.environ, "TMPDIR": folder},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with child:
+        try:
+            assert child.stdout is not None
+            assert any("machine.provisioning" in line for line in child.stdout)
+            child.send_signal(number)
+            rest = child.stdout.read()
+        finally:
+            child.kill()
+
+    assert child.returncode == demo.STOPPED, rest
+    assert rest.rstrip().endswith("Stopped before its end, nothing is left running")
+    assert "Traceback" not in rest
+    pathlib.Path(folder).rmdir()  # and it was empty

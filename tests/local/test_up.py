@@ -64,6 +64,8 @@ def test_it_tells_where_the_gateway_is_and_ends_in_order_when_asked(
     assert {name: modes[name] for name in private} == dict.fromkeys(private, "0o600")
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
     assert token.read_text().strip() not in said + rest
+    assert f"export PADDOCK_DATA={tmp_path}" in said
+    assert "paddock project create" in said
 
 
 async def test_kill_9_leaves_no_server_behind(tmp_path: pathlib.Path) -> None:
@@ -78,7 +80,9 @@ async def test_kill_9_leaves_no_server_behind(tmp_path: pathlib.Path) -> None:
         await processes.until(lambda: not processes.is_running(nats))
         # And the folder is free at once for the next one.
     with up(tmp_path) as child:
-        assert "Paddock is up" in read_until(child, "next ")
+        said = read_until(child, "next ")
+        assert "Paddock is up" in said
+        assert "paddock machine list" in said
 
 
 def test_a_folder_in_use_is_one_sentence_and_no_traceback(tmp_path: pathlib.Path) -> None:
@@ -88,4 +92,6 @@ def test_a_folder_in_use_is_one_sentence_and_no_traceback(tmp_path: pathlib.Path
             said, _ = second.communicate(timeout=60)
 
             assert second.returncode == 1
-    assert said.strip() == f"cannot use the data folder {tmp_path}: process {first.pid} uses it"
+    assert said.strip() == (
+        f"cannot use the data folder {tmp_path}: process {first.pid} uses it; stop that one or take another folder"
+    )

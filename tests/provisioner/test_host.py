@@ -217,7 +217,7 @@ async def test_a_sandbox_that_ends_says_why(any_provider: host.HostProvider) -> 
     seen = await any_provider.inspect(S1)
 
     assert seen.state == "exited"
-    assert seen.reason == "it ended with exit code 7; the supervisor: out of luck"
+    assert seen.reason == "it ended with exit code 7; its supervisor said last: out of luck"
     assert "somebody else's" in seen.log_tail
 
 

@@ -73,7 +73,10 @@ def checked() -> Iterator[None]:
 def complaint(error: pydantic.ValidationError) -> str:
     """What is wrong where, without the values: `machine_id: String should match pattern …`."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    lines = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in found[:3]]
+    lines = [
+        f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in found[:3]
+    ]
     return "; ".join(lines) + ("; …" if len(found) > len(lines) else "")
 
 

@@ -113,7 +113,11 @@ class Supervisor:
             # Half of it random: many sandboxes of one host die together.
             longest_s = min(BACKOFF_FIRST_S * 2 ** min(self._quick_ends - 1, 16), BACKOFF_MAX_S)
             delay_s = longest_s * (0.5 + os.urandom(1)[0] / 510)
-        _log("warning", "daemon_ended", f"{self._last_exit}; starting it again in {delay_s:.2f} s")
+        _log(
+            "warning",
+            "daemon_ended",
+            f"the daemon ended: {self._last_exit}; starting it again in {delay_s:.2f} s",
+        )
         return delay_s
 
     def _pause(self, delay_s: float) -> bool:

@@ -77,7 +77,7 @@ class DataFolder:
             except BlockingIOError:
                 holder = os.pread(descriptor, 20, 0).decode().strip()
                 raise errors.InUse(
-                    f"cannot use the data folder {self.path}: process {holder} uses it"
+                    f"cannot use the data folder {self.path}: process {holder} uses it; stop that one or take another folder"
                 ) from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

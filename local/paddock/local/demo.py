@@ -28,6 +28,9 @@ from paddock.local import demo_repository, narrator, runtime, sandboxes, stack, 
 ACTIVE_S = 180.0
 CHANGE_S = 60.0
 DELETE_S = 60.0
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOPPED: Final = 130
+"""The exit code after ctrl-c, as of every command."""
 VARIABLE: Final = "DEMO_SECRET"
 CLONE: Final = "demo"
 MARK: Final = "setup-step-was-here"
@@ -191,11 +194,22 @@ def _check(is_so: bool, otherwise: str) -> None:
         raise NotAsPromisedError(otherwise)
 
 
+def _on_signals() -> None:
+    """Ctrl-C and SIGTERM cancel this task, so that everything is removed on the way out; a second one does not wait."""
+    this, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+        if this is not None:
+            this.cancel()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+
+
 async def _main(say: narrator.Narrator, data: pathlib.Path) -> int:
-    # SIGTERM like ctrl-c: cancel, so that everything is removed on the way out.
-    this = asyncio.current_task()
-    if this is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    _on_signals()
     try:
         await tell(say, data)
     except (errors.Fault, NotAsPromisedError) as problem:
@@ -211,8 +225,15 @@ def main() -> int:
     data = pathlib.Path(tempfile.mkdtemp(prefix="paddock-demo-"))
     with (data / "demo.log").open("w") as stream:
         logs.configure("demo", stream=stream)
-        code = uvloop.run(_main(say, data))
-    if code == 0:
+        try:
+            code = uvloop.run(_main(say, data))
+        except asyncio.CancelledError:
+            say.title("Stopped before its end, nothing is left running")
+            code = STOPPED
+        except KeyboardInterrupt:
+            say.error(f"stopped at once, a machine may be left: see {data}")
+            return STOPPED
+    if code in {0, STOPPED}:
         shutil.rmtree(data)
     return code
 

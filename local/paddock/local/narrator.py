@@ -92,6 +92,6 @@ def _milliseconds(length: int | None) -> str:
 
 
 def _title(event: events.Event) -> str:
-    """What a step of the setup is called."""
-    title = event.data.get("title", "")
+    """What a step of the setup is called, or what a connection is now."""
+    title = event.data.get("title") or event.data.get("connection")
     return f": {title}" if title else ""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, TextIO
 
@@ -15,7 +16,9 @@ import typer
 import uvloop
 
 from paddock.bus import lifecycle, logs
+from paddock.client import address
 from paddock.contracts import errors
+from paddock.local import data as data_folder
 from paddock.local import narrator, sandboxes, stack, wiring
 
 LOG = "paddock.log"
@@ -61,15 +64,16 @@ async def _run(say: narrator.Narrator, settings: wiring.Settings) -> None:
     stop = asyncio.Event()
     lifecycle.on_signals(stop)
     running = stack.Stack(settings)
+    is_first = not running.folder.admin_token_path.exists()
     with _log_file(running.folder.logs_dir / LOG, settings.log_level):
         async with running:
-            await _say_hello(say, running)
+            await _say_hello(say, running, is_first=is_first)
             await stop.wait()
             say.notice("stopping; machines run on")
     say.fact("stopped", str(running.folder.path))
 
 
-async def _say_hello(say: narrator.Narrator, running: stack.Stack) -> None:
+async def _say_hello(say: narrator.Narrator, running: stack.Stack, *, is_first: bool) -> None:
     say.title("Paddock is up")
     say.fact("gateway", running.url)
     say.fact("token", str(running.folder.admin_token_path))
@@ -79,7 +83,12 @@ async def _say_hello(say: narrator.Narrator, running: stack.Stack) -> None:
         say.notice(f"bubblewrap cannot run here: {why_not}")
         if running.settings.unsafe_process_provider:
             say.notice(f"projects with the provider {provider} get machines WITHOUT ISOLATION")
-    say.fact("next", "paddock project create hello && paddock machine create --project hello --wait")
+    if running.folder.path != data_folder.DataFolder(pathlib.Path(address.DATA_FOLDER)).path:
+        say.fact("first", f"export PADDOCK_DATA={shlex.quote(str(running.folder.path))}")
+    if is_first:
+        say.fact("next", "paddock project create hello && paddock machine create --project hello --wait")
+    else:
+        say.fact("next", "paddock machine list")
 
 
 @contextlib.contextmanager

@@ -152,7 +152,8 @@ async def delete(tx: engine.Tx, project: str) -> None:
     )
     if count:
         raise errors.InUse(
-            f"cannot delete project {project}: it has {count} machines", data={"machines": count}
+            f"cannot delete project {project}: it still has machines ({count}); delete them first",
+            data={"machines": count},
         )
     await tx.execute(sa.update(_t).where(_t.c.id == project).values(deleted_at=tx.now_ms))
     await tx.execute(

@@ -329,12 +329,6 @@ async def try_again(
     await tx.execute(sa.update(_t).where(*_held(held)).values(**changed))
 
 
-async def bump_run(tx: engine.Tx, held: Run) -> Run | None:
-    """New call ids within the attempt, when a call's end is unknown. Returns None when the lease was lost."""
-    row = await tx.one(sa.update(_t).where(*_held(held)).values(run=_t.c.run + 1).returning(*_COLUMNS))
-    return None if row is None else _run(row)
-
-
 async def pin(tx: engine.Tx, held: Run, node: str) -> None:
     """From now on only this host may claim the run: the machine's HOME is there."""
     await tx.execute(sa.update(_t).where(*_held(held)).values(node=node))

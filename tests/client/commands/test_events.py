@@ -129,3 +129,15 @@ async def test_a_reason_is_shown_as_its_sentence(
     shown = await paddock("events")
 
     assert shown.stdout.rstrip().endswith('reason=cannot clone steps=["one"]')
+
+
+async def test_a_moment_in_an_event_is_shown_as_people_read_it(
+    paddock: conftest.Paddock, gateway: fake_gateway.FakeGateway
+) -> None:
+    gateway.fleet.happen(
+        events.MACHINE_CONNECTION_CHANGED, project="p1", machine="m1", lastSeenAt=1_800_000_000_000
+    )
+
+    shown = await paddock("events")
+
+    assert shown.stdout.rstrip().endswith("lastSeenAt=2027-01-15T08:00:00.000Z")

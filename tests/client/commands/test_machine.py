@@ -220,3 +220,15 @@ async def test_a_fault_is_json_where_json_was_asked_for(paddock: conftest.Paddoc
 
     told = json.loads(refused.stderr)["error"]
     assert (told["code"], told["kind"]) == (errors.NotFound.code, "not_found")
+
+
+async def test_a_sandbox_that_was_never_heard_is_not_shown_as_seen(
+    paddock: conftest.Paddock, gateway: fake_gateway.FakeGateway, machine: str
+) -> None:
+    before = gateway.fleet.machines[machine]
+    gateway.fleet.machines[machine] = before.model_copy(update={"last_seen_at": gateway.fleet.moment()})
+
+    shown = await paddock("machine", "get", machine)
+
+    assert "never" in shown.stdout
+    assert "last seen" not in shown.stdout

@@ -112,7 +112,7 @@ def _show(at: desk.Desk, received: websocket.Received) -> None:
         body = events.encode(event).decode()
         print(f'{{"cursor":{json.dumps(received.cursor)},"event":{body}}}', flush=True)
         return
-    facts = " ".join(f"{name}={_fact(value)}" for name, value in event.data.items())
+    facts = " ".join(f"{name}={_fact(name, value)}" for name, value in event.data.items())
     who = event.machineid or event.projectid
     print(
         failures.printable(f"{views.moment(event.time)}  {event.type:<32} {who:<14} {facts}".rstrip()),
@@ -120,8 +120,10 @@ def _show(at: desk.Desk, received: websocket.Received) -> None:
     )
 
 
-def _fact(value: Any) -> str:
-    """A member of an event on one line: text as it is, a reason as its sentence, anything else as JSON."""
+def _fact(name: str, value: Any) -> str:
+    """A member of an event on one line: text as it is, a moment and a reason as people read them, or JSON."""
+    if name.endswith("At") and isinstance(value, int):
+        return events.time_text(value)
     if isinstance(value, dict) and isinstance(value.get("message"), str):
         value = value["message"]
     return value if isinstance(value, str) else json.dumps(value)

@@ -23,7 +23,7 @@ Steps = Annotated[
     typer.Option(
         "--setup",
         metavar="COMMAND",
-        help="A command run once in each new machine; quoted as in a shell. Repeatable.",
+        help="A command run once in each new machine, without a shell: sh -c '…' is one. Repeatable.",
     ),
 ]
 Probes = Annotated[
@@ -31,7 +31,7 @@ Probes = Annotated[
     typer.Option(
         "--probe",
         metavar="COMMAND",
-        help="A command that must end with 0 before a machine is active. Repeatable.",
+        help="A command, without a shell, that must end with 0 before a machine is active. Repeatable.",
     ),
 ]
 BlueprintFile = Annotated[

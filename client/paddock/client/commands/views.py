@@ -99,7 +99,9 @@ def project_list(page: projects.ProjectPage) -> rich.console.RenderableType:
 
 
 def machine(one: machines.Machine) -> rich.console.RenderableType:
-    seen = f", last seen {moment(one.last_seen_at)}" if one.last_seen_at else ""
+    # Until the first word of a new sandbox, `last_seen_at` is of the one before it.
+    is_seen = one.last_seen_at and one.connection is not phases.Connection.NEVER
+    seen = f", last seen {moment(one.last_seen_at)}" if is_seen else ""
     health = f"{one.health.value}: {one.health_reason}" if one.health_reason else one.health.value
     return card(
         [

@@ -4,7 +4,7 @@ import asyncio
 
 from paddock.bus import lifecycle, puller
 from paddock.contracts import events, phases, subjects
-from paddock.setup_pusher import plan, settings, stages
+from paddock.setup_pusher import plan, settings, stages, sweep
 from paddock.store import process, runner
 
 DURABLE = "setup_pusher"
@@ -31,4 +31,9 @@ async def serve(context: process.Context, given: settings.Settings, stop: asynci
         await works.on_event(event)
 
     wakes = puller.Puller(context.stream, subjects.EVENTS_STREAM, DURABLE, woken)
-    await lifecycle.run({"runner": works.run, "puller": wakes.run}, stop, drain_s=context.drain_s)
+    loops: dict[str, lifecycle.Loop] = {
+        "runner": works.run,
+        "puller": wakes.run,
+        "sweep": lambda stop: sweep.run(context, stop),
+    }
+    await lifecycle.run(loops, stop, drain_s=context.drain_s)

@@ -24,7 +24,7 @@ def why(folder: records.Folder) -> str:
     code = folder.status().exit_code
     ending = "it ended, nobody saw how" if code is None else _ending(code)
     said = _last_word(log_tail(folder))
-    return f"{ending}; the supervisor: {said}" if said else ending
+    return f"{ending}; its supervisor said last: {said}" if said else ending
 
 
 def log_tail(folder: records.Folder) -> str:
