@@ -49,16 +49,17 @@ async def opened() -> AsyncIterator[Ground]:
     """The ground; everything on it is gone after the block, machines included."""
     with tempfile.TemporaryDirectory(prefix="pdkbench-") as name:
         folder = pathlib.Path(name)
-        with bare_nats() as url, _up(folder) as pid:
-            data = folder / "data"
-            await _ready(data, pid)
-            found = _address(data)
-            async with client.Client(*found, timeout_s=120) as asks:
-                provider = "bubblewrap" if await _can_isolate() else "process"
-                try:
+        try:
+            with bare_nats() as url, _up(folder) as pid:
+                data = folder / "data"
+                await _ready(data, pid)
+                async with client.Client(*_address(data), timeout_s=120) as asks:
+                    provider = "bubblewrap" if await _can_isolate() else "process"
                     yield Ground(folder, url, asks, provider, pid)
-                finally:
-                    await _delete_all(asks)
+        finally:
+            # By the provider and not by the gateway: also after a measurement that broke.
+            with sandboxes.Host(folder / "data", runtime.find()) as host:
+                await host.remove_everything()
 
 
 @contextlib.contextmanager
@@ -144,12 +145,6 @@ def _address(data: pathlib.Path) -> tuple[str, str]:
 async def _can_isolate() -> bool:
     provider, _ = await sandboxes.best(runtime.find())
     return provider == "bubblewrap"
-
-
-async def _delete_all(asks: client.Client) -> None:
-    async with asyncio.TaskGroup() as group:
-        async for one in asks.machines.each():
-            group.create_task(asks.machines.delete(one.id, wait_s=60))
 
 
 def _wait_port(port: int) -> None:

@@ -107,6 +107,8 @@ async def test_a_timeout_is_said_and_keeps_what_was_printed(home: pathlib.Path) 
         (["echo", "x" * 200_000], {}, errors.PayloadTooLarge),
         (["true"], {"cwd": "~/missing"}, errors.NoSuchPath),
         (["true"], {"cwd": "~/file"}, errors.NotADirectory),
+        (["true"], {"cwd": "~/" + "n" * 300}, errors.BadPath),
+        (["true"], {"cwd": "/" + "n" * 5000}, errors.BadPath),
         (["true"], {"cwd": "relative"}, errors.BadPath),
         (["true"], {"cwd": "~/../.."}, errors.BadPath),
     ],
@@ -126,3 +128,17 @@ async def test_what_cannot_be_started_is_a_typed_fault_and_never_an_exit_code(
     assert type(raised.value) is fault
     assert raised.value.message.startswith("cannot ")
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+async def test_an_interpreter_is_missed_only_where_the_command_was_looked_for(
+    home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "folder").mkdir()
+    (home / "folder/orphaned").write_text("#!/no/such/interpreter\n")
+    (home / "folder/orphaned").chmod(0o755)
+
+    with pytest.raises(errors.CommandNotFound, match="interpreter"):
+        await run(home, "./orphaned", cwd="~/folder")
+    monkeypatch.chdir(home / "folder")
+    with pytest.raises(errors.CommandNotFound, match="there is no such command"):
+        await run(home, "orphaned", cwd="~/folder")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -239,6 +240,15 @@ async def test_brackets_in_texts_are_no_nesting() -> None:
     body = request("test.none", json.dumps({"text": "[{" * 5000 + '\\"'}))
 
     assert (await code(body))[0] == -32601
+
+
+async def test_texts_without_an_end_are_read_once() -> None:
+    # Read anew from each of its quotes, 80 kB cost many seconds and 2 MB hours, with everybody waiting.
+    before_s = time.process_time()
+    answered = await code('["' + '\\"[]' * 20_000)
+
+    assert answered[0] == errors.ParseError.code
+    assert time.process_time() - before_s < 2
 
 
 async def test_one_call_too_many_is_refused_and_room_comes_back() -> None:

@@ -38,6 +38,10 @@ def test_the_tail_begins_with_a_whole_line_and_no_half_of_a_secret() -> None:
     assert redaction.tail("short", []) == "short"
 
 
-def test_the_last_line_is_the_last_that_says_something() -> None:
-    assert redaction.last_line("one\ntwo\n\n  \n") == "two"
-    assert redaction.last_line("") == ""
+def test_the_gist_is_the_line_that_calls_itself_an_error_or_else_the_last() -> None:
+    assert redaction.gist("one\ntwo\n\n  \n") == "two"
+    assert redaction.gist("") == ""
+    assert (
+        redaction.gist("Cloning\nfatal: no such branch\nand the repository exists.")
+        == "fatal: no such branch"
+    )

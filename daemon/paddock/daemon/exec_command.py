@@ -66,7 +66,8 @@ def _fault(error: OSError, program: str, cwd: str) -> errors.Fault:
     if error.filename == cwd and not _can_enter(cwd):
         return paths.fault(error, f"enter {cwd}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        if pathlib.Path(program).is_file():
+        # A name without a slash is looked for on PATH only, whatever is called so in the folder.
+        if "/" in program and os.access(pathlib.Path(cwd, program), os.F_OK):
             return errors.CommandNotFound(f"cannot run {program!r}: the interpreter it names does not exist")
         return errors.CommandNotFound(f"cannot run {program!r}: there is no such command")
     if error.errno in {errno.EACCES, errno.EPERM}:
@@ -82,4 +83,5 @@ def _fault(error: OSError, program: str, cwd: str) -> errors.Fault:
 
 
 def _can_enter(folder: str) -> bool:
-    return pathlib.Path(folder).is_dir() and os.access(folder, os.X_OK)
+    # In this order: is_dir raises for a name that is too long, access says no.
+    return os.access(folder, os.X_OK) and pathlib.Path(folder).is_dir()

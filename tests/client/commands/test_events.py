@@ -141,3 +141,11 @@ async def test_a_moment_in_an_event_is_shown_as_people_read_it(
     shown = await paddock("events")
 
     assert shown.stdout.rstrip().endswith("lastSeenAt=2027-01-15T08:00:00.000Z")
+
+
+async def test_a_type_that_is_none_is_refused_with_a_sentence(paddock: conftest.Paddock) -> None:
+    refused = await paddock("events", "--type", "nope")
+
+    assert refused.exit_code != 0
+    assert "cannot" in refused.stderr
+    assert "bug" not in refused.stderr

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paddock.client import websocket
+from paddock.client import transport, websocket
 from paddock.client.commands import desk, failures, noun, views
 from paddock.contracts import errors, events
 from paddock.contracts.api import events as api
@@ -49,7 +49,8 @@ async def events_(
     if since is None:
         newest = await _newest(at)
         count = last if last is not None else 0 if is_following else LAST
-        wanted = api.EventsSubscribe(project_id=project_id, machine_id=machine, types=types)
+        with transport.checked():
+            wanted = api.EventsSubscribe(project_id=project_id, machine_id=machine, types=types)
         async for received in _kept(at, newest, count):
             if _fits(received.event, wanted):
                 _show(at, received)

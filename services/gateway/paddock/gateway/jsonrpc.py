@@ -35,7 +35,8 @@ ResultT = TypeVar("ResultT", bound=base.Result)
 
 _NULL: Final = b"null"
 _SPACE: Final = b" \t\r\n"
-_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A string may lack its end: looking for it anew at each quote would cost the square of the body.
+_STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -33,9 +33,11 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     return logs.redact_text(text)
 
 
-def last_line(text: str) -> str:
-    """The last line that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+def gist(text: str) -> str:
+    """The line that says most: the last that calls itself an error, as git does, else the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors_said = [line for line in lines if line.lower().startswith(("fatal:", "error:"))]
+    return next(reversed(errors_said or lines), "")
 
 
 def _spellings(secret: str) -> Iterator[str]:

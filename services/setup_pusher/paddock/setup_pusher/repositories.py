@@ -162,8 +162,7 @@ class _Attempt:
             return
         said = redaction.tail(result.stderr or result.stdout, self.wanted.secrets)
         raise errors.RepositoryFailed(
-            f"cannot push the repository at {self.wanted.path}: could not {what}: {ending(result)}: "
-            f"{redaction.last_line(said)}",
+            f"cannot push the repository at {self.wanted.path}: could not {what}: {ended(result, said)}",
             data={
                 "path": self.wanted.path,
                 "url": logs.redact_text(self.wanted.url),
@@ -172,6 +171,11 @@ class _Attempt:
                 "stderrTail": said,
             },
         )
+
+
+def ended(result: daemon.ExecCommandResult, said: str) -> str:
+    """How a command ended, and the line of what it said that says most, if it said anything."""
+    return ": ".join(part for part in (ending(result), redaction.gist(said)) if part)
 
 
 def ending(result: daemon.ExecCommandResult) -> str:

@@ -139,7 +139,7 @@ async def _run(machine: guest.Guest, *, step: ProjectStep, name: str, digest: st
         return
     said = redaction.tail(result.stderr or result.stdout, setup.secrets)
     raise errors.SetupFailed(
-        f"cannot finish the setup step {title!r}: {repositories.ending(result)}: {redaction.last_line(said)}",
+        f"cannot finish the setup step {title!r}: {repositories.ended(result, said)}",
         data={
             "step": title,
             "exitCode": result.exit_code,
