@@ -117,3 +117,16 @@ async def test_a_bus_that_was_down_takes_nobody_offline(
     async with ground.store.read() as tx:
         trail = await machines.get(tx, machine.id)
     assert (trail.connection, trail.seq) == (phases.Connection.ONLINE, 5)
+
+
+async def test_a_machine_that_never_beat_once_is_offline_too(
+    ground: house.House, registrar: process.Context, machine: machines.Machine
+) -> None:
+    """A Redis that had heard no beat at all was taken for one that had just been emptied, for ever."""
+    await _begin(ground, machine, phases.CLAIM, phases.BOOT, external="x")
+    async with daemon_of(ground, machine.id) as daemon:
+        await daemon.ready()
+
+    silent = await _connection(ground, machine, phases.Connection.OFFLINE)
+
+    assert silent.phase is phases.Phase.SETTING_UP

@@ -37,15 +37,18 @@ class Presence:
                 pipe.set(BEGAN_KEY, min(seen.values()), nx=True)
                 await pipe.execute()
 
-    async def began_at(self) -> int | None:
-        """When this Redis heard its first beat; None when it has heard none.
+    async def listening_since(self, now_ms: int) -> int:
+        """When this Redis began to be listened to: its first beat, or the first time somebody asked this of it.
 
         Raises:
             errors.StoreDown: Redis does not answer.
         """
         with _typed():
-            at = await self._redis.get(BEGAN_KEY)
-        return None if at is None else int(at)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(BEGAN_KEY, now_ms, nx=True)
+            pipe.get(BEGAN_KEY)
+            _, at = await pipe.execute()
+        return now_ms if at is None else int(at)
 
     async def last_beats(self, sandboxes: Iterable[ids.SandboxId]) -> dict[ids.SandboxId, int]:
         """The last beat of each that ever beat.

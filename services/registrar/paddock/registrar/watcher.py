@@ -64,8 +64,8 @@ class Watcher:
         self, now: int, current: dict[ids.SandboxId, phases.Connection], beating: dict[ids.SandboxId, int]
     ) -> dict[ids.SandboxId, int]:
         """Those that were online and are silent, with their last beat; empty while we cannot know."""
-        began = await self._context.presence.began_at()
-        listened_since = max(self._listening_since or now, began or now)
+        # Asked at every look, so that an emptied Redis counts from now, and one that never heard a beat counts too.
+        listened_since = max(self._listening_since or now, await self._context.presence.listening_since(now))
         if now - listened_since < self._silence_ms:
             return {}
         silent = [
