@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import redis.asyncio
-from redis import exceptions
+from redis import backoff, exceptions
+from redis.asyncio import retry
 
 from paddock.contracts import errors, ids
 
@@ -91,7 +92,11 @@ class Presence:
 @contextlib.asynccontextmanager
 async def open_presence(url: str) -> AsyncIterator[Presence]:
     """Presence in the Redis at `url`; connections are made when first used and made again when lost."""
-    client = redis.asyncio.from_url(url, socket_timeout=OP_TIMEOUT_S, socket_connect_timeout=OP_TIMEOUT_S)
+    # Once more at once: after a restart of Redis the first use of each kept connection finds it broken.
+    again = retry.Retry(backoff.NoBackoff(), 1)
+    client = redis.asyncio.from_url(
+        url, socket_timeout=OP_TIMEOUT_S, socket_connect_timeout=OP_TIMEOUT_S, retry=again
+    )
     try:
         yield Presence(client)
     finally:

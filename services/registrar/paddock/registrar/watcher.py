@@ -17,6 +17,8 @@ log = logs.get(__name__)
 PERIOD_S = 2.0
 LEASE = "connection-watcher"
 MISSED_BEATS = 2
+KEPT_MS = 7 * 24 * 3600 * 1000
+"""Of a beat, for who asks when a machine was last seen."""
 
 
 class Watcher:
@@ -53,6 +55,7 @@ class Watcher:
         if self._listening_since is None:
             self._listening_since = now
         beating = await self._context.presence.beating_since(now - self._silence_ms)
+        await self._context.presence.forget(before_ms=now - KEPT_MS)
         async with self._context.store.read() as tx:
             current = await _connections(tx)
         back = [s for s in beating if s in current and current[s] is not phases.Connection.ONLINE]
