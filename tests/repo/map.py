@@ -29,7 +29,9 @@ Members depend downwards only: `local` on everything; the services on `store`; `
 
 Beside the members: `tests/` has one folder a member (`tests/support/` is what they share, `tests/repo/`
 checks the repository itself); `docs/` has this map, the [style](style.md), what is
-[protected and how](security.md), and the decisions; `changes/` holds what the next release will say.
+[protected and how](security.md), the [settings](settings.md), the [benchmarks](benchmarks.md) and the
+[decisions](decisions/README.md); `deploy/` says how to run the services one by one; `changes/` holds what the next
+release will say.
 """
 
 

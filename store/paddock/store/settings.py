@@ -44,7 +44,10 @@ class ServiceSettings(pydantic_settings.BaseSettings):
     node: Annotated[
         str, pydantic.Field(pattern=r"^[a-z0-9-]{1,60}$", description="This host's name on the bus.")
     ] = pydantic.Field(default_factory=lambda: node_name(socket.gethostname()))
-    log_level: Annotated[str, pydantic.Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    log_level: Annotated[
+        str,
+        pydantic.Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."),
+    ] = "INFO"
     drain_s: Annotated[
         float, pydantic.Field(gt=0, description="Seconds to finish what is in flight at a stop.")
     ] = 10.0
