@@ -38,8 +38,14 @@ class Echo:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ROUND_S):
                     await stop.wait()
-            waiting, self._waiting = self._waiting, []
-            await self.say_again(waiting)
+            await self._say_what_waits()
+        await (
+            self._say_what_waits()
+        )  # `stop` may have come during a round: what was heard before it is said again too
+
+    async def _say_what_waits(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        await self.say_again(waiting)
 
     async def say_again(self, facts: list[tuple[str, bytes]]) -> None:
         again = facts * TIMES

@@ -8,6 +8,7 @@ thread. Within a process writers queue in order. Decision 0003 has the figures.
 
 import asyncio
 import contextlib
+import itertools
 import pathlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -103,7 +104,7 @@ class Database:
 async def _begin_immediate(conn: sa.Connection) -> None:
     clock = asyncio.get_running_loop().time
     ends_at = clock() + BUSY_S
-    for attempt in range(1_000_000):
+    for attempt in itertools.count():
         try:
             conn.exec_driver_sql("BEGIN IMMEDIATE")
         except exc.OperationalError as error:
