@@ -130,6 +130,9 @@ class ProvisionStage(_Stage):
             )
         except AWAY as fault:
             return runner.Again(AWAY_RETRY_S, fault, is_failure=False)
+        async with self._store.read() as tx:
+            if not await stage_runs.still_held(tx, run):  # this process stood still, and another goes on
+                return runner.Again(0.0)
         called_at = self._clock.now_ms()
         made = await source.create(
             provider.SandboxSpec(
