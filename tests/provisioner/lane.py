@@ -81,11 +81,10 @@ class Lane:
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.runner.run(stop))
-            try:
-                yield
-            finally:
-                self.source.gate.set()
-                stop.set()
+            yield
+            # Not when the block died: then the group cancels what waits at the gate, and an open one would let it by.
+            self.source.gate.set()
+            stop.set()
 
     async def reaches(
         self, machine: machines.Machine, phase: phases.Phase, generation: int = 1
