@@ -240,6 +240,22 @@ async def test_what_is_left_when_the_drain_time_is_over_is_told_and_ends(
     assert gate.ended == ["a"]
 
 
+async def test_a_call_accepted_at_the_very_end_of_the_drain_is_told_too(bus: connections.Connections) -> None:
+    """Cancelled before its task's first step it was never answered, and its handler never awaited."""
+    gate, accepted = peers.Gate(), asyncio.Event()
+
+    def accept(params: Text, call: responder.CallContext) -> Any:
+        accepted.set()
+        return gate.work(params, call)
+
+    async with peers.machine(bus, responder.handler(SLOW, accept)) as machine, peers.asker(bus) as asks:
+        asking = asyncio.create_task(asks.call(CALL, SLOW, Text(), timeout_s=5))
+        await accepted.wait()
+        await machine.calls._abort()
+        with pytest.raises(errors.ShuttingDown):
+            await asking
+
+
 async def test_a_drain_without_a_bus_ends_in_time(bus: connections.Connections) -> None:
     gate = peers.Gate()
     slow = responder.handler(SLOW, gate.work)

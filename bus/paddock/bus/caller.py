@@ -6,13 +6,13 @@ down; what is asked of a bus that is down is never sent later. Every wait ends b
 """
 
 import asyncio
-import functools
+import contextlib
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
-from paddock.bus import clock, exchange, safeclient
+from paddock.bus import channel_client, channels, clock, exchange, safeclient
 from paddock.contracts import daemon, errors, ids, rpc
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -33,13 +33,9 @@ _AWAY: Final = (
 
 ParamsT = TypeVar("ParamsT", bound=msgspec.Struct)
 ResultT = TypeVar("ResultT", bound=msgspec.Struct)
+EndT = TypeVar("EndT", bound=msgspec.Struct)
 
 _encode = msgspec.json.Encoder().encode
-
-
-@functools.cache
-def _decoder(result: type[Any]) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(result)
 
 
 class Caller:
@@ -54,6 +50,8 @@ class Caller:
         held_reply_s: float = rpc.HELD_REPLY_S,
         reply_grace_s: float = REPLY_GRACE_S,
         answer_bytes_max: int = ANSWER_BYTES_MAX,
+        probe_s: float = channels.PROBE_S,
+        silence_s: float = channels.SILENCE_S,
     ) -> None:
         """Make one.
 
@@ -65,6 +63,8 @@ class Caller:
             reply_grace_s: A reply that takes so much longer was lost, with a connection of the peer's for
                 example.
             answer_bytes_max: A larger answer is refused.
+            probe_s: Who waits on a channel and hears nothing for so long asks whether its server is there.
+            silence_s: A channel whose server says nothing for so long is broken.
         """
         self._clock = clock
         self._exchange = exchange.Exchange(
@@ -73,6 +73,8 @@ class Caller:
             clock=clock,
             reply_within_s=held_reply_s + reply_grace_s,
             answer_bytes_max=answer_bytes_max,
+            probe_s=probe_s,
+            silence_s=silence_s,
         )
 
     async def __aenter__(self) -> Self:
@@ -86,7 +88,7 @@ class Caller:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way."""
+        """Requests under way and channels open."""
         return self._exchange.in_flight
 
     async def call(
@@ -98,17 +100,19 @@ class Caller:
         timeout_s: float,
         call_id: str = "",
         traceparent: str = "",
+        blob: channels.Data = b"",
     ) -> ResultT:
         """Ask one peer and wait for its answer.
 
         Args:
             subject: From `contracts.subjects`.
             method: What is asked.
-            params: At most `rpc.REQUEST_BYTES_MAX` when encoded.
+            params: At most `rpc.REQUEST_BYTES_MAX` when encoded, with the blob.
             timeout_s: Seconds for the whole exchange, with all its polls and chunks.
             call_id: Names the side effect; asking again with the same id never does it twice. Made here when
                 empty and the method has a side effect.
             traceparent: W3C trace context to pass on.
+            blob: Raw bytes beside the parameters, for methods that take them.
 
         Raises:
             errors.MachineOffline: Nobody listens on an `rpc.*` subject; nothing was done.
@@ -126,15 +130,55 @@ class Caller:
             call_id = ids.new_ulid(self._clock.now_ms())
         ends_at = asyncio.get_running_loop().time() + timeout_s
         answer = await self._exchange.ask(
-            subject, method.name, _encode(params), ends_at=ends_at, call_id=call_id, traceparent=traceparent
+            subject,
+            method.name,
+            _encode(params),
+            ends_at=ends_at,
+            call_id=call_id,
+            traceparent=traceparent,
+            blob=blob,
         )
         if isinstance(answer, rpc.Running):
             answer = await self._poll(subject, answer.call_id, ends_at, traceparent)
         try:
-            result: ResultT = _decoder(method.result).decode(answer)
+            result: ResultT = channel_client.decoder(method.result).decode(answer)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise errors.BadAnswer(f"cannot read the answer to {method.name}", detail=str(error)) from error
         return result
+
+    def open(
+        self,
+        subject: str,
+        method: rpc.ChannelMethod[ParamsT, ResultT, EndT],
+        params: ParamsT,
+        *,
+        timeout_s: float,
+        call_id: str = "",
+        traceparent: str = "",
+    ) -> contextlib.AbstractAsyncContextManager[channel_client.OpenChannel[ResultT, EndT]]:
+        """Open a channel to a daemon for an `async with` block; leaving the block early tells its server to stop.
+
+        Args:
+            subject: A daemon's, from `contracts.subjects`.
+            method: What is asked.
+            params: At most `rpc.REQUEST_BYTES_MAX` when encoded.
+            timeout_s: Seconds for the opening. What follows takes as long as both ends are there.
+            call_id: As of `call`.
+            traceparent: As of `call`.
+
+        Raises:
+            errors.Fault: As `call` says, when the block is entered; in it, what `channels.Channel` says.
+
+        Cancellation: safe. Nothing is left here, and the server is told.
+        """
+        return self._exchange.channel(
+            subject,
+            method,
+            _encode(params),
+            ends_at=asyncio.get_running_loop().time() + timeout_s,
+            call_id=call_id,
+            traceparent=traceparent,
+        )
 
     async def _poll(
         self, subject: str, call_id: str, ends_at: float, traceparent: str

@@ -24,6 +24,8 @@ def of(error: Exception, *, method: str, request_id: str) -> errors.Fault:
 
 def unreadable(error: Exception) -> errors.Fault:
     """The fault for a body that is no request."""
+    if isinstance(error, errors.InvalidRequest):
+        return error
     if isinstance(error, msgspec.ValidationError):
         return errors.InvalidRequest()
     return errors.ParseError()

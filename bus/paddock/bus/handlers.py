@@ -6,15 +6,18 @@ For whoever serves methods on the bus: bind each with `handler`, give them to a 
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 
+from paddock.bus import channels
 from paddock.contracts import ids, rpc, subjects
 
 ParamsT = TypeVar("ParamsT", bound=msgspec.Struct)
 ResultT = TypeVar("ResultT", bound=msgspec.Struct)
+EndT = TypeVar("EndT", bound=msgspec.Struct)
 ValueT = TypeVar("ValueT")
 Outcome = msgspec.Struct | msgspec.Raw
 """A result, or one already encoded (a stored answer)."""
@@ -38,6 +41,13 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
     request_id: str
     held_s: float
+    blob_view: bytes | memoryview = b""
+    """The blob as it lies in the message."""
+
+    @property
+    def blob(self) -> bytes:
+        """The raw bytes that came beside the parameters; copied at each look."""
+        return bytes(self.blob_view)
 
     @property
     def sandbox(self) -> ids.SandboxId:
@@ -63,12 +73,20 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Opening:
+    """A channel about to be opened; nothing has begun."""
+
+    begin: Callable[[], Awaitable[channels.Opened[Any, Any]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Handler:
-    """One method and what carries it out; made by `handler`."""
+    """One method and what carries it out; made by `handler` or `channel`."""
 
     name: str
     decode: Callable[[msgspec.Raw], Any]
     work: Callable[[Any, CallContext], Any]
+    is_channel: bool = False
 
 
 def handler(
@@ -84,6 +102,24 @@ def handler(
             task. It answers with the result, or with one already encoded.
     """
     return Handler(method.name, msgspec.json.Decoder(method.params).decode, work)
+
+
+def channel(
+    method: rpc.ChannelMethod[ParamsT, ResultT, EndT],
+    begin: Callable[[ParamsT, CallContext], Awaitable[channels.Opened[ResultT, EndT]]],
+) -> Handler:
+    """Bind a method that opens a channel to what opens it.
+
+    Args:
+        method: What may be asked.
+        begin: Runs as a task, within the caller's deadline or in vain; answers with the result and what then serves the
+            channel. A fault it raises refuses the channel.
+    """
+
+    def work(params: ParamsT, context: CallContext) -> Opening:
+        return Opening(functools.partial(begin, params, context))
+
+    return Handler(method.name, msgspec.json.Decoder(method.params).decode, work, is_channel=True)
 
 
 def table(*handlers: Handler) -> dict[str, Handler]:

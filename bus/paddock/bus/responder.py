@@ -8,7 +8,6 @@ ends that request only.
 
 import asyncio
 import contextlib
-import re
 import secrets
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
@@ -18,8 +17,19 @@ import nats.errors
 from nats.aio import msg as nats_msg
 from nats.aio import subscription as nats_subscription
 
-from paddock.bus import chunks, clock, faults, handlers, logs, safeclient
-from paddock.contracts import errors, rpc, subjects
+from paddock.bus import (
+    blobs,
+    channel_server,
+    channels,
+    chunks,
+    clock,
+    faults,
+    handlers,
+    logs,
+    replies,
+    safeclient,
+)
+from paddock.contracts import errors, rpc
 
 log = logs.get(__name__)
 
@@ -30,24 +40,18 @@ INBOXES: Final = ("_R_.", "_INBOX_")
 ABORT_S = 1.0
 """What handlers cancelled at the end of a drain get for their clean-up."""
 FLUSH_S = 2
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_NOT_COUNTED: Final = frozenset({rpc.FRAME.name})
+"""What belongs to something that was accepted before."""
 
 StillRunning = handlers.StillRunning
 CallContext = handlers.CallContext
 Handler = handlers.Handler
 handler = handlers.handler
+channel = handlers.channel
 table = handlers.table
 
 _encode = msgspec.json.Encoder().encode
 _decode_request = msgspec.json.Decoder(rpc.Request).decode
-
-
-class _Call(msgspec.Struct):
-    """One accepted request."""
-
-    request: rpc.Request
-    reply: str
-    context: CallContext
 
 
 class Responder:
@@ -65,6 +69,9 @@ class Responder:
         max_in_flight: int = 256,
         held_reply_s: float = rpc.HELD_REPLY_S,
         credit_s: float = chunks.CREDIT_S,
+        keepalive_s: float = channels.KEEPALIVE_S,
+        silence_s: float = channels.SILENCE_S,
+        channels_max: int = channel_server.CHANNELS_MAX,
     ) -> None:
         """Make one; it serves from `start` on.
 
@@ -78,6 +85,9 @@ class Responder:
             max_in_flight: One more is answered `TooManyInFlight`.
             held_reply_s: How long handlers may hold a reply; see `CallContext.hold`.
             credit_s: How long a receiver of a large answer may say nothing.
+            keepalive_s: After so long without a word on a channel we say that we are there.
+            silence_s: The opener of a channel that says nothing for so long is gone.
+            channels_max: Of channels at once, which do not count as in flight; one more is `TooManyInFlight`.
         """
         self._nc = nc
         self._subject = subject
@@ -88,6 +98,17 @@ class Responder:
         self._max_in_flight = max_in_flight
         self._held_reply_s = held_reply_s
         self._chunks = chunks.ChunkSender(nc, credit_s=credit_s)
+        self._replies = replies.Replies(nc, self._chunks)
+        self._channels = channel_server.ChannelServer(
+            nc,
+            tasks,
+            self._replies,
+            keepalive_s=keepalive_s,
+            silence_s=silence_s,
+            channels_max=channels_max,
+        )
+        if any(one.is_channel for one in self._handlers.values()):
+            self._handlers[rpc.FRAME.name] = self._channels.frame_handler()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._subscription: nats_subscription.Subscription | None = None
 
@@ -101,11 +122,17 @@ class Responder:
         """Answers that are going out in chunks."""
         return self._chunks.open_streams
 
+    @property
+    def open_channels(self) -> int:
+        """Channels that are open or being opened."""
+        return self._channels.open_channels
+
     def credit_handler(self) -> Handler:
-        """What the control subject's handlers must include for large answers of this responder to flow."""
+        """What the control subject's handlers must include for its large answers and channels to flow."""
 
         def credit(params: rpc.CreditParams, _call: CallContext) -> rpc.Done:
             self._chunks.credit(params)
+            self._channels.credit(params)
             return rpc.Done()
 
         return handler(rpc.CREDIT, credit)
@@ -124,12 +151,13 @@ class Responder:
         await self.drain(drain_s)
 
     async def drain(self, drain_s: float) -> None:
-        """Take no more, answer what was accepted.
+        """Take no more, answer what was accepted, end channels at once.
 
         After `drain_s` what is left is cancelled and answered `ShuttingDown`.
         """
         ends_at = asyncio.get_running_loop().time() + drain_s
         await self._unsubscribe(drain_s)
+        await self._channels.close()
         while self._in_flight:
             left_s = ends_at - asyncio.get_running_loop().time()
             if left_s <= 0:
@@ -155,6 +183,8 @@ class Responder:
             log.warning("responder_unsubscribe_failed", subject=self._subject, reason=str(error))
 
     async def _abort(self) -> None:
+        # A task cancelled before its first step never runs, and its request would not be answered.
+        await asyncio.sleep(0)
         left = set(self._in_flight)
         for task in left:
             task.cancel()
@@ -168,24 +198,31 @@ class Responder:
         if reply and not reply.startswith(INBOXES):
             log.warning("forged_reply_refused", subject=message.subject, reply=reply)
             return
+        data: channels.Data = message.data
+        blob: channels.Data = b""
         try:
-            request = _decode_request(message.data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            await self._send(reply, faults.response(faults.unreadable(error), None))
+            if message.data.startswith(blobs.MARK):
+                data, blob = blobs.split(message.data)
+            request = _decode_request(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, errors.InvalidRequest) as error:
+            await self._replies.send(reply, faults.response(faults.unreadable(error), None))
             return
-        call = _Call(request, reply, self._context(message.subject, request))
+        call = replies.Call(request, reply, self._context(message.subject, request, blob))
         try:
             outcome = self._begin(call)
             body = _encode(outcome) if isinstance(outcome, handlers.Outcome) else None
+            if body is None and isinstance(outcome, handlers.Opening):
+                self._channels.open(call, outcome)
+                return
         except Exception as error:  # noqa: BLE001 - a bug ends this request only; see faults
-            await self._send_failure(call, error)
+            await self._replies.failure(call, error)
             return
         if body is None:
             await self._spawn(call, outcome)
         else:
             await self._send_result(call, body)
 
-    def _context(self, subject: str, request: rpc.Request) -> CallContext:
+    def _context(self, subject: str, request: rpc.Request, blob: channels.Data) -> CallContext:
         return CallContext(
             subject=subject,
             caller=request.caller,
@@ -194,9 +231,10 @@ class Responder:
             traceparent=request.traceparent,
             request_id=str(request.id) if request.id is not None else secrets.token_hex(8),
             held_s=self._held_reply_s,
+            blob_view=blob,
         )
 
-    def _begin(self, call: _Call) -> Any:
+    def _begin(self, call: replies.Call) -> Any:
         """The result of a plain handler, or the coroutine of an async one."""
         request = call.request
         found = self._handlers.get(request.method)
@@ -204,7 +242,7 @@ class Responder:
             raise errors.MethodNotFound(f"there is no method {request.method[:80]!r} here")
         if request.deadline_ms and self._clock.now_ms() > request.deadline_ms + CLOCK_SKEW_MS:
             raise errors.LateCall
-        if len(self._in_flight) >= self._max_in_flight:
+        if len(self._in_flight) >= self._max_in_flight and request.method not in _NOT_COUNTED:
             raise errors.TooManyInFlight
         try:
             params = found.decode(request.params)
@@ -212,7 +250,7 @@ class Responder:
             raise errors.InvalidParams(f"cannot use the parameters of {found.name}: {error}") from error
         return found.work(params, call.context)
 
-    async def _spawn(self, call: _Call, work: Awaitable[handlers.Outcome]) -> None:
+    async def _spawn(self, call: replies.Call, work: Awaitable[handlers.Outcome]) -> None:
         serving = self._serve(call, work)
         try:
             task = self._tasks.create_task(serving, name=call.request.method)
@@ -221,74 +259,37 @@ class Responder:
             serving.close()
             if asyncio.iscoroutine(work):
                 work.close()
-            await self._send_failure(call, errors.ShuttingDown())
+            await self._replies.failure(call, errors.ShuttingDown())
             return
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
 
-    async def _serve(self, call: _Call, work: Awaitable[handlers.Outcome]) -> None:
+    async def _serve(self, call: replies.Call, work: Awaitable[handlers.Outcome]) -> None:
         logs.bind(request_id=call.context.request_id)
         try:
             body = _encode(await work)
         except asyncio.CancelledError:
-            await self._send_failure(call, errors.ShuttingDown())
+            await self._replies.failure(call, errors.ShuttingDown())
             raise
         except Exception as error:  # noqa: BLE001 - a bug ends this request only; see faults
-            await self._send_failure(call, error)
+            await self._replies.failure(call, error)
         else:
             await self._send_result(call, body)
 
-    async def _send_result(self, call: _Call, body: bytes) -> None:
-        if len(body) <= rpc.REPLY_BYTES_MAX:
-            await self._send(call.reply, rpc.Response(id=call.request.id, result=msgspec.Raw(body)))
-        elif not _takes_chunks(call):
-            fault = errors.PayloadTooLarge(
-                f"cannot answer {call.request.method}: the answer has {len(body)} bytes"
-            )
-            await self._send_failure(call, fault)
-        elif asyncio.current_task() in self._in_flight:
-            await self._stream(call, body)
+    async def _send_result(self, call: replies.Call, body: bytes) -> None:
+        try:
+            is_sent = await self._replies.result(call, body)
+        except errors.PayloadTooLarge as fault:
+            await self._replies.failure(call, fault)
+            return
+        if is_sent:
+            return
+        if asyncio.current_task() in self._in_flight:
+            await self._replies.stream(call, body)
         else:
             # A plain handler: the subscription must not wait for a receiver.
             await self._spawn(call, _value(msgspec.Raw(body)))
 
-    async def _stream(self, call: _Call, body: bytes) -> None:
-        stream = await chunks.announce(body)
-        if await self._send(call.reply, rpc.Response(id=call.request.id, stream=stream)):
-            context = call.context
-            subject = subjects.out(context.sandbox, context.caller, context.request_id)
-            await chunks.send_or_log(self._chunks, subject, (context.caller, context.request_id), body)
-
-    async def _send_failure(self, call: _Call, error: Exception) -> None:
-        request = call.request
-        if isinstance(error, StillRunning):
-            response = rpc.Response(id=request.id, running=rpc.Running(call_id=error.call_id))
-        else:
-            fault = faults.of(error, method=request.method, request_id=call.context.request_id)
-            response = faults.response(fault, request.id)
-        await self._send(call.reply, response)
-
-    async def _send(self, reply: str, response: rpc.Response) -> bool:
-        """Publish a response; False when the bus is down or nobody wants one. Never echoes headers."""
-        if not reply:
-            return False
-        try:
-            await self._nc.publish(reply, _encode(response))
-        except nats.errors.Error as error:
-            log.warning("answer_lost", subject=self._subject, reason=str(error))
-            return False
-        return True
-
 
 async def _value(outcome: handlers.Outcome) -> handlers.Outcome:
     return outcome
-
-
-def _takes_chunks(call: _Call) -> bool:
-    # Both become tokens of a subject.
-    context = call.context
-    return (
-        context.subject.startswith("rpc.")
-        and _TOKEN.fullmatch(context.caller) is not None
-        and _TOKEN.fullmatch(context.request_id) is not None
-    )

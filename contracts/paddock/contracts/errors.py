@@ -92,6 +92,12 @@ class TooManyInFlight(Fault):
     code, kind, retryable = 1005, "too_many_in_flight", True
 
 
+class ChannelBroken(Fault):
+    """The channel broke off before its end; open it again where it stopped."""
+
+    code, kind, retryable = 1006, "channel_broken", True
+
+
 class Unauthenticated(Fault):
     """The access token is missing or not valid."""
 
@@ -252,6 +258,60 @@ class InputOutput(Fault):
     """The machine's file system refused for a reason of its own."""
 
     code, kind = 5012, "input_output"
+
+
+class OutputLimit(Fault):
+    """This part of the output is no longer kept: the command wrote more than its limit."""
+
+    code, kind = 5013, "output_limit"
+
+
+class BadOffset(Fault):
+    """The offset lies beyond the end."""
+
+    code, kind = 5014, "bad_offset"
+
+
+class NotRunning(Fault):
+    """The command has ended."""
+
+    code, kind = 5015, "not_running"
+
+
+class StdinClosed(Fault):
+    """The command's standard input takes nothing more."""
+
+    code, kind = 5016, "stdin_closed"
+
+
+class NotATerminal(Fault):
+    """The command has no terminal."""
+
+    code, kind = 5017, "not_a_terminal"
+
+
+class PathExists(Fault):
+    """Something is there already."""
+
+    code, kind = 5018, "path_exists"
+
+
+class NotEmpty(Fault):
+    """The directory is not empty."""
+
+    code, kind = 5019, "not_empty"
+
+
+class PortRefused(Fault):
+    """Nothing in the machine listens on this port."""
+
+    code, kind, retryable = 5020, "port_refused", True
+
+
+class KeeperLost(Fault):
+    """What keeps commands in the machine cannot be reached; what runs may still run."""
+
+    code, kind, retryable = 5021, "keeper_lost", True
 
 
 class ProviderFailed(Fault):

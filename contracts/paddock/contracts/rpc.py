@@ -5,6 +5,7 @@ members of the envelope and not NATS headers, which cost a fifth to a third of a
 """
 
 import dataclasses
+import enum
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,8 +23,13 @@ CHUNK_BYTES = 128 * 1024
 CHUNK_WINDOW = 4
 """Chunks in flight before the receiver must give credit; more would block other calls on the same connection."""
 
+FRAME_BYTES = CHUNK_BYTES
+"""Of the payload of one frame of a channel, at most."""
+FRAME_WINDOW = CHUNK_WINDOW
+
 ParamsT = TypeVar("ParamsT", bound=msgspec.Struct)
 ResultT = TypeVar("ResultT", bound=msgspec.Struct)
+EndT = TypeVar("EndT", bound=msgspec.Struct)
 
 
 class Wire(
@@ -52,6 +58,19 @@ class Method(Generic[ParamsT, ResultT]):
     params: type[ParamsT]
     result: type[ResultT]
     has_side_effect: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChannelMethod(Generic[ParamsT, ResultT, EndT]):
+    """A method that opens a channel: its result says that it is open, frames follow, and `end` is the last thing said.
+
+    Only daemons serve channels. Opening one has no side effect that matters when it is opened twice.
+    """
+
+    name: str
+    params: type[ParamsT]
+    result: type[ResultT]
+    end: type[EndT]
 
 
 class Request(
@@ -123,3 +142,37 @@ class CreditParams(Wire, frozen=True):
 
 CREDIT = Method("stream.credit", CreditParams, Done)
 """A notification on the control subject; nobody answers it."""
+
+
+class FrameParams(Wire, frozen=True):
+    """One frame from the opener of a channel to its server; the payload is the request's blob.
+
+    `index` counts the frames of this direction from 0: a gap or a repetition shows.
+    """
+
+    caller: str
+    request_id: str
+    index: int
+    kind: int
+    offset: int = 0
+
+
+FRAME = Method("channel.frame", FrameParams, Done)
+"""A notification on the call subject; only a `KEEPALIVE` is answered."""
+
+
+class FrameKind(enum.IntEnum):
+    """What a frame of a channel is. Those below `KEEPALIVE` carry a payload and their meaning is the method's."""
+
+    DATA = 1
+    """Also: standard output."""
+    STDERR = 2
+    KEEPALIVE = 250
+    """Says that the sender is there, and is answered at once; its index is that of the next frame. To the opener it carries
+    in `offset` what `CREDIT` does."""
+    CREDIT = 251
+    """To the opener: `offset` frames of its direction have been taken in. Neither it nor `KEEPALIVE` is counted."""
+    EOF = 252
+    """Nothing more comes in this direction."""
+    END = 253
+    """The last frame, from the server: the payload is a `Response` with the channel's end or an error."""
