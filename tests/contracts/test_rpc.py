@@ -1,13 +1,13 @@
 import msgspec
 import pytest
 
-from paddock.contracts import daemon, rpc, services
+from paddock.contracts import daemon, executions, files, ports, rpc, services
 
 METHODS = [
     value
-    for module in (daemon, services, rpc)
+    for module in (daemon, executions, files, ports, services, rpc)
     for value in vars(module).values()
-    if isinstance(value, rpc.Method)
+    if isinstance(value, rpc.Method | rpc.ChannelMethod)
 ]
 
 

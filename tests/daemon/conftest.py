@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from paddock.bus import caller, clock
+from tests.daemon import commands as of_commands
 from tests.daemon import machine as machines
-from tests.support import connections, nats_server
+from tests.support import connections, nats_server, processes
 
 
 @pytest.fixture
@@ -53,3 +54,17 @@ async def asking(bus: connections.Connections) -> AsyncIterator[caller.Caller]:
     nc = await bus.service("prober")
     async with caller.Caller(nc, caller_id="prober-x1", clock=clock.SystemClock(), held_reply_s=1) as made:
         yield made
+
+
+@pytest.fixture
+async def commands(
+    machine: machines.Machine,
+    server: nats_server.NatsServer,
+    registrar: machines.Registrar,
+    asking: caller.Caller,
+) -> of_commands.Commands:
+    """A daemon under its supervisor that says it is ready, and whoever starts commands in it."""
+    machine.tell(server)
+    supervisor = machine.start("supervise")
+    await processes.until(lambda: registrar.readies)
+    return of_commands.Commands(machine, supervisor, asking, registrar)

@@ -1,11 +1,11 @@
-"""`paddockd`: `supervise` and `run` for machines, `tool …` and `version` for people inside them."""
+"""`paddockd`: `supervise`, `run` and `keep` for machines, `tool …` and `version` for people inside them."""
 
 import gc
 import os
 import sys
 
 USAGE = """\
-usage: paddockd supervise [--sandbox ID] | run | version
+usage: paddockd supervise [--sandbox ID] | run | keep | version
        paddockd tool exec-command | write-file | read-file …
 """
 EXIT_USAGE, EXIT_CONFIG = 2, 78
@@ -21,6 +21,8 @@ def main() -> int:
         return _supervise()
     if arguments[0] == "run":
         return _run()
+    if arguments[0] == "keep":
+        return _keep()
     if arguments[0] == "tool":
         from paddock.daemon import commands  # noqa: PLC0415 - each only what it needs; see _supervise
 
@@ -38,11 +40,22 @@ def _supervise() -> int:
     # No further import here or there: this process is in memory for as long as the machine lives.
     from paddock.daemon import supervise  # noqa: PLC0415
 
-    home = os.environ.get("HOME", "").rstrip("/")
-    folder = os.environ.get("PADDOCK_HOME") or f"{home}/.paddock"
     # Named on the command line so that whoever lists processes sees whose supervisor this is.
     sandbox = sys.argv[3] if sys.argv[2:3] == ["--sandbox"] and len(sys.argv) > _WITH_SANDBOX else ""
-    return supervise.main(folder, RUN, sandbox=sandbox)
+    return supervise.main(_folder(), RUN, sandbox=sandbox)
+
+
+def _keep() -> int:
+    # Nor here: it is in memory wherever a command was started.
+    from paddock.daemon import keeper  # noqa: PLC0415
+
+    return keeper.main(_folder(), supervisor_pid=int(os.environ.get("PADDOCK_SUPERVISOR") or 0))
+
+
+def _folder() -> str:
+    """As `settings.folder_of`, which would bring half the library along."""
+    home = os.environ.get("HOME", "").rstrip("/")
+    return os.environ.get("PADDOCK_HOME") or f"{home}/.paddock"
 
 
 def _run() -> int:

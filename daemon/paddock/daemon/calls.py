@@ -27,22 +27,27 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work(Generic[ResultT]):
-    """Work that has begun: when it is done, what came of it, and the process that does it, with its limit."""
+    """Work that has begun: when it is done, what came of it, and the process that does it, with its limit.
+
+    `cancel` is for work without a process: it is asked to stop, and then `done` soon is.
+    """
 
     done: "asyncio.Future[Any]"
     outcome: Callable[[], ResultT]
     child: children.Child | None = None
     timeout_s: float = 0
+    cancel: Callable[[], object] | None = None
 
 
 class _Running:
     """A call under way in this daemon, or under the eyes of it."""
 
-    __slots__ = ("call", "child", "settled")
+    __slots__ = ("call", "cancel", "child", "settled")
 
-    def __init__(self, call: journal.Call, child: children.Child | None = None) -> None:
+    def __init__(self, call: journal.Call, work: Work[Any] | None = None) -> None:
         self.call = call
-        self.child = child
+        self.child = None if work is None else work.child
+        self.cancel = None if work is None else work.cancel
         self.settled: asyncio.Future[msgspec.Raw | errors.Fault] = asyncio.get_running_loop().create_future()
         """The answer, once the journal holds it."""
 
@@ -111,10 +116,13 @@ class Calls:
         return await self._answer(call, context)
 
     def cancel(self, call_id: str) -> bool:
-        """Kill what is left of a call's process group; False when nothing was."""
+        """Kill what is left of a call's process group, or stop it; False when nothing was."""
         running = self._running.get(call_id)
         if running is not None and running.child is not None:
             return running.child.kill()
+        if running is not None and running.cancel is not None:
+            running.cancel()
+            return True
         call = self._journal.find(call_id)
         if call is None or not call.pid or call.namespace != self._namespace:
             return False
@@ -136,7 +144,7 @@ class Calls:
             ticks = processes.start_ticks(pid)
             limit_s = work.timeout_s
             self._journal.spawned(call, namespace=self._namespace, pid=pid, ticks=ticks, timeout_s=limit_s)
-        running = self._running[call.call_id] = _Running(call, work.child)
+        running = self._running[call.call_id] = _Running(call, work)
         work.done.add_done_callback(lambda _: self._settle(running, work))
 
     def _settle(self, running: _Running, work: Work[Any]) -> None:

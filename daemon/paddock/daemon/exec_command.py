@@ -6,6 +6,7 @@ No shell. Never an invented exit code: what could not be started is a fault, wha
 import errno
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 from paddock.bus import children
 from paddock.contracts import daemon, errors
@@ -21,10 +22,7 @@ def start(
         errors.Fault: It could not be started.
     """
     program = params.command[0]
-    if not program:
-        raise errors.InvalidParams("cannot run an empty command")
-    if "" in params.env:
-        raise errors.InvalidParams("cannot run this command: a variable has no name")
+    check(params.command, params.env)
     cwd = paths.resolve(params.cwd, home)
     try:
         child = children.start(
@@ -36,10 +34,7 @@ def start(
         )
     except ValueError as error:
         # Python's own message may quote a variable's value.
-        raise errors.InvalidParams(
-            "cannot run this command: an argument or variable holds a NUL byte or is not valid Unicode,"
-            " or a variable's name holds '='"
-        ) from error
+        raise unusable() from error
     except OSError as error:
         raise _fault(error, program, cwd) from error
     child.expire_after(params.timeout_s)
@@ -62,24 +57,49 @@ def result(completed: children.Completed) -> daemon.ExecCommandResult:
     )
 
 
-def _fault(error: OSError, program: str, cwd: str) -> errors.Fault:
-    if error.filename == cwd and not _can_enter(cwd):
-        return paths.fault(error, f"enter {cwd}")
-    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        # A name without a slash is looked for on PATH only, whatever is called so in the folder.
-        if "/" in program and os.access(pathlib.Path(cwd, program), os.F_OK):
+def check(command: Sequence[str], env: Mapping[str, str]) -> None:
+    """Refuse what no machine could start.
+
+    Raises:
+        errors.InvalidParams: Always the same for the same.
+    """
+    if not command[0]:
+        raise errors.InvalidParams("cannot run an empty command")
+    if "" in env:
+        raise errors.InvalidParams("cannot run this command: a variable has no name")
+
+
+def unusable() -> errors.InvalidParams:
+    """For what a process cannot be given; which it was might be a secret."""
+    return errors.InvalidParams(
+        "cannot run this command: an argument or variable holds a NUL byte or is not valid Unicode,"
+        " or a variable's name holds '='"
+    )
+
+
+def refusal(number: int, program: str, *, is_interpreter_missing: bool = False) -> errors.Fault:
+    """The fault for a command that the machine would not start, by the errno it gave."""
+    if number in {errno.ENOENT, errno.ENOTDIR}:
+        if is_interpreter_missing:
             return errors.CommandNotFound(f"cannot run {program!r}: the interpreter it names does not exist")
         return errors.CommandNotFound(f"cannot run {program!r}: there is no such command")
-    if error.errno in {errno.EACCES, errno.EPERM}:
+    if number in {errno.EACCES, errno.EPERM}:
         return errors.PermissionDenied(f"cannot run {program!r}: it may not be executed")
-    if error.errno == errno.ENAMETOOLONG:
+    if number == errno.ENAMETOOLONG:
         return errors.CommandNotFound("cannot run this command: its name is too long to be one")
-    if error.errno == errno.E2BIG:
+    if number == errno.E2BIG:
         return errors.PayloadTooLarge(
             f"cannot run {program!r}: its arguments and environment are longer than the machine allows"
         )
-    why = (error.strerror or "unknown error").lower()
-    return errors.CannotSpawn(f"cannot run {program!r}: {why}", detail=repr(error))
+    return errors.CannotSpawn(f"cannot run {program!r}: {os.strerror(number).lower()}")
+
+
+def _fault(error: OSError, program: str, cwd: str) -> errors.Fault:
+    if error.filename == cwd and not _can_enter(cwd):
+        return paths.fault(error, f"enter {cwd}")
+    # A name without a slash is looked for on PATH only, whatever is called so in the folder.
+    is_there = "/" in program and os.access(pathlib.Path(cwd, program), os.F_OK)
+    return refusal(error.errno or 0, program, is_interpreter_missing=is_there)
 
 
 def _can_enter(folder: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -22,12 +22,14 @@ class Handlers:
         home: str,
         boot_id: str,
         now: clock.Clock,
+        more: Iterable[responder.Handler] = (),
     ) -> None:
         self._calls = ledger
         self._surroundings = surroundings
         self._home = home
         self._boot_id = boot_id
         self._clock = now
+        self._more = tuple(more)
 
     def for_calls(self) -> Mapping[str, responder.Handler]:
         """For `rpc.<S>.call`."""
@@ -36,6 +38,7 @@ class Handlers:
             responder.handler(daemon.WRITE_FILE, self.write_file),
             responder.handler(daemon.READ_FILE, self.read_file),
             responder.handler(daemon.CALL_WAIT, self.wait),
+            *self._more,
             *self._quick(),
         )
 

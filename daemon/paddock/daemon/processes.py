@@ -31,8 +31,11 @@ def namespace() -> str:
     return f"{_BOOT_ID.read_text().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116 - a magic link
 
 
-def kill_group(pid: int, ticks: int) -> bool:
-    """Kill what is left of the group that this process led; False when nothing was.
+def kill_group(pid: int, ticks: int, number: int = signal.SIGKILL) -> bool:
+    """Send a signal, by default the one that kills, to what is left of the group that this process led.
+
+    Returns:
+        False when nothing was.
 
     The leader may be gone: while its group has members, its number is given to nobody else.
     """
@@ -40,7 +43,7 @@ def kill_group(pid: int, ticks: int) -> bool:
     if fields and int(fields[19]) != ticks:
         return False
     try:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True

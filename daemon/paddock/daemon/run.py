@@ -16,6 +16,8 @@ from paddock.daemon import (
     calls,
     cron,
     environment,
+    exec_later,
+    file_handlers,
     handlers,
     journal,
     lock,
@@ -50,6 +52,10 @@ class Daemon:
         self._journal = journal.Journal(told.folder / "journal", self._clock)
         self._calls = calls.Calls(self._journal)
         self._surroundings = environment.Environment(told.environ, told.env_file)
+        self._of_commands = exec_later.ExecLater(told, self._surroundings, self._clock)
+        self._of_files = file_handlers.FileHandlers(
+            ledger=self._calls, home=told.home, folder=told.folder, now=self._clock
+        )
         self._state = state.StateFile(told.folder / "state.json")
         self._spool = spool.Spool(told.folder / "spool")
         self._last_exit = ""
@@ -69,13 +75,19 @@ class Daemon:
         held = lock.take(self._told.folder / "daemon.lock")
         try:
             self._take_over()
-            loops = {"bus": self._serve_bus, "cron": self._cron().run, "journal": self._compact}
+            loops = {
+                "bus": self._serve_bus,
+                "cron": self._cron().run,
+                "journal": self._compact,
+                "executions": self._of_commands.run,
+            }
             await lifecycle.run(loops, self._stop, drain_s=self._told.boot.drain_s + _CLOSE_S)
         except TimeoutError:
             log.warning("stop_cut_short", hint="the bus did not let go in time; nothing accepted was lost")
         finally:
             self._say("stopped", self._reason)
             self._journal.close()
+            await self._of_commands.close()
             os.close(held)
         log.info("daemon_stopped", reason=self._reason, exit_code=self._exit_code)
         return self._exit_code
@@ -131,6 +143,7 @@ class Daemon:
     async def _compact(self, stop: asyncio.Event) -> None:
         async for _ in lifecycle.every(COMPACT_S, stop):
             self._journal.compact()
+            await self._of_files.remove_abandoned()
 
     async def _serve_bus(self, stop: asyncio.Event) -> None:
         nc = await self._connect(stop)
@@ -183,6 +196,7 @@ class Daemon:
             home=self._told.home,
             boot_id=self._boot_id,
             now=self._clock,
+            more=(*self._of_commands.table(), *self._of_files.table()),
         )
         make = functools.partial(
             responder.Responder,

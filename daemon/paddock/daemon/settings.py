@@ -14,6 +14,10 @@ from paddock.contracts import daemon, errors, ids, rpc
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 
+EXEC_KEPT_S = 24 * 3600.0
+"""As `KEPT_S` in `contracts.executions`, which not every daemon needs."""
+
+
 class SettingsError(Exception):
     """The daemon cannot start with what it was told; the message names the file and the member."""
 
@@ -32,6 +36,9 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     drain_s: Annotated[Seconds, msgspec.Meta(description="For calls in flight at a graceful stop.")] = 5.0
     answer_s: Annotated[Seconds, msgspec.Meta(description="For one answer of the registrar.")] = 5.0
     held_reply_s: Annotated[Seconds, msgspec.Meta(description="How long a reply waits.")] = rpc.HELD_REPLY_S
+    exec_kept_s: Annotated[
+        float, msgspec.Meta(gt=0, description="How long an ended command and its output are kept.")
+    ] = EXEC_KEPT_S
     reconnect_jitter_s: Annotated[Seconds, msgspec.Meta(description="Spreads a fleet that comes back.")] = 2.0
 
 
