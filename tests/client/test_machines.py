@@ -148,3 +148,11 @@ async def test_a_failed_machine_can_be_retried_and_no_other(
     gateway.fleet.fail(machine, "no disk")
 
     assert (await client.machines.retry(machine)).generation == 2
+
+
+async def test_a_command_that_is_one_text_is_refused_with_what_a_list_looks_like(
+    client: gateway_client.Client, gateway: fake_gateway.FakeGateway, machine: str
+) -> None:
+    with pytest.raises(errors.InvalidParams, match=r'give a list, such as \["ls", "-la"\]'):
+        await client.machines.exec(machine, "ls -la")
+    assert gateway.asked == []

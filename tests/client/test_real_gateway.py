@@ -2,6 +2,8 @@
 
 import asyncio
 import pathlib
+import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,8 +15,8 @@ from paddock.client.commands import root
 from paddock.contracts import errors, events, ids, phases
 from paddock.contracts.api import projects
 from paddock.store import machines as rows
-from tests.gateway import box, door, relay
-from tests.support import house
+from tests.gateway import box, door, relay, toolbox
+from tests.support import cutting_proxy, house
 
 WAY = (phases.CLAIM, phases.BOOT, phases.SET_UP, phases.PROBE, phases.ACTIVATE)
 
@@ -35,6 +37,10 @@ async def paddock(gateway: door.Door, *arguments: str) -> typer.testing.Result:
     environment = {"PADDOCK_URL": gateway.url, "PADDOCK_TOKEN": gateway.token}
     runner = typer.testing.CliRunner()
     return await asyncio.to_thread(runner.invoke, root.app, list(arguments), env=environment)
+
+
+def port_of(gateway: door.Door) -> int:
+    return int(gateway.url.rpartition(":")[2])
 
 
 async def move(gateway: door.Door, machine: str, *ways: phases.Move) -> None:
@@ -127,7 +133,7 @@ async def test_commands_and_files_reach_the_machine(
 ) -> None:
     machine = await gateway.machine_in(phases.Phase.ACTIVE)
     async with box.Box().serving(gateway, machine):
-        ended = await paddock(gateway, "exec", machine, "--", "git", "log", "-1")
+        ended = await client.machines.exec(machine, ["git", "log", "-1"])
         await client.machines.write_file(machine, "/x", "häuser")
         content = await client.machines.read_bytes(machine, "/x")
 
@@ -135,11 +141,82 @@ async def test_commands_and_files_reach_the_machine(
     assert content.decode() == "häuser"
 
 
-async def test_a_machine_without_its_daemon_is_told_as_offline(gateway: door.Door) -> None:
+async def test_a_command_goes_on_at_another_gateway_when_the_first_is_gone(
+    gateway: door.Door,
+) -> None:
     machine = await gateway.machine_in(phases.Phase.ACTIVE)
+    tools = toolbox.Toolbox(gateway, machine)
+    await tools.up()
+    async with (
+        door.opened(gateway.ground) as other,
+        cutting_proxy.CuttingProxy(port_of(gateway)) as proxy,
+        gateway_client.Client(proxy.url, gateway.token) as client,
+        asyncio.timeout(20),
+    ):
+        running = await client.machine(machine).exec.start(["make"], stdin=True)
+        command = tools.commands[running.id]
+        await command.writes(b"one ", b"warning")
+        feed = running.output()
+        pieces = [await anext(feed), await anext(feed)]
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(running.wait())
+            proxy.server_port = port_of(other)
+            proxy.cut_all()
+            await running.write(b"input", eof=True)
+            await command.writes(b"two")
+            await command.ends(3)
+            pieces += [piece async for piece in feed]
+    await tools.down()
+
+    assert [(piece.stream, piece.offset, piece.data) for piece in pieces] == [
+        ("stdout", 0, b"one "),
+        ("stderr", 0, b"warning"),
+        ("stdout", 4, b"two"),
+    ]
+    assert (waiting.result().exit_code, bytes(command.stdin)) == (3, b"input")
+
+
+async def test_copies_go_on_at_another_gateway_when_the_first_is_gone(
+    gateway: door.Door, tmp_path: pathlib.Path
+) -> None:
+    machine = await gateway.machine_in(phases.Phase.ACTIVE)
+    tools = toolbox.Toolbox(gateway, machine)
+    await tools.up()
+    (tmp_path / "x").write_bytes(content := random.Random(0).randbytes(10_000_000))
+    async with (
+        door.opened(gateway.ground) as other,
+        cutting_proxy.CuttingProxy(port_of(gateway)) as proxy,
+        gateway_client.Client(proxy.url, gateway.token) as client,
+        asyncio.timeout(30),
+    ):
+
+        def progress(done: int, total: int) -> None:
+            if done > total // 2 and proxy.server_port != port_of(other):
+                proxy.server_port = port_of(other)
+                proxy.cut_all()
+
+        await client.machine(machine).files.upload(tmp_path / "x", "/x", progress=progress)
+        proxy.server_port = port_of(gateway)
+        await client.machine(machine).files.download("/x", tmp_path / "y", progress=progress)
+    await tools.down()
+
+    assert tools.files["/x"] == content
+    assert (tmp_path / "y").read_bytes() == content
+
+
+async def test_a_machine_without_its_daemon_is_told_as_offline(
+    gateway: door.Door, client: gateway_client.Client
+) -> None:
+    machine = await gateway.machine_in(phases.Phase.ACTIVE)
+    began = time.monotonic()
+    with pytest.raises(errors.MachineOffline) as caught:
+        await client.machine(machine).files.read("~/x")
+    took_s = time.monotonic() - began
 
     ended = await paddock(gateway, "exec", machine, "true")
 
+    assert took_s < 1.0
+    assert "lastSeenAt" in caught.value.data
     assert ended.exit_code == 75
     assert ended.stderr.startswith("paddock: ")
     assert "last seen" in ended.stderr

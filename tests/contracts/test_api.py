@@ -11,9 +11,27 @@ import pydantic
 import pytest
 
 from paddock.contracts import daemon, errors
-from paddock.contracts.api import base, env, events, machines, methods, projects, repositories, system, tokens
+from paddock.contracts import executions as asked_executions
+from paddock.contracts import files as asked_files
+from paddock.contracts.api import (
+    base,
+    env,
+    events,
+    executions,
+    files,
+    machines,
+    methods,
+    ports,
+    projects,
+    repositories,
+    streams,
+    system,
+    tokens,
+)
 
-NOUNS = (base, env, events, machines, projects, repositories, system, tokens)
+NOUNS = (
+    base, env, events, executions, files, machines, ports, projects, repositories, streams, system, tokens,
+)  # fmt: skip
 MODELS = [
     value
     for noun in NOUNS
@@ -73,6 +91,24 @@ def test_results_of_calls_have_what_the_daemon_answers() -> None:
 
     for theirs, ours in pairs:
         assert set(theirs.__struct_fields__) == set(ours.model_fields)
+
+
+def test_what_is_said_of_commands_and_files_is_what_the_daemon_answers() -> None:
+    pairs: list[tuple[type[msgspec.Struct], type[base.Result]]] = [
+        (asked_executions.Execution, executions.Execution),
+        (asked_executions.OutputResult, executions.ExecOutput),
+        (asked_executions.SummaryResult, executions.ExecSummary),
+        (asked_executions.ListResult, executions.Executions),
+        (asked_executions.WriteResult, executions.ExecWritten),
+        (asked_files.FileInfo, files.FileInfo),
+        (asked_files.ReadEnd, files.FileRead),
+        (asked_files.ListResult, files.FilePage),
+        (asked_files.FindResult, files.FilesFound),
+    ]
+
+    for theirs, ours in pairs:
+        said = {name.removesuffix("_ms") for name in theirs.__struct_fields__}
+        assert said == set(ours.model_fields)
 
 
 def test_values_of_variables_are_in_no_result() -> None:

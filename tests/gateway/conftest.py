@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.gateway import door
+from tests.gateway import apps, door
 from tests.support import databases, house
 
 
@@ -34,3 +34,18 @@ async def ground(prepared: str, tmp_path: pathlib.Path) -> AsyncIterator[house.H
 async def gateway(ground: house.House) -> AsyncIterator[door.Door]:
     async with door.opened(ground) as opened:
         yield opened
+
+
+@pytest.fixture
+async def machine(gateway: door.Door) -> AsyncIterator[apps.Machine]:
+    """An active machine that is on the bus and lets its ports be reached."""
+    async with apps.machine(gateway) as up:
+        yield up
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[apps.App]:
+    """An HTTP server on this host's loopback, which is that of the machine, too."""
+    running = apps.App()
+    async with running.listening():
+        yield running

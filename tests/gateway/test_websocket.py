@@ -18,7 +18,7 @@ async def test_a_socket_answers_calls_like_http(gateway: door.Door) -> None:
         missing = await socket.call("machine.get", machineId="m0")
         await socket.ws.send_str("nope")
         broken = await socket.ws.receive_json()
-        await socket.ws.send_bytes(b'[{"jsonrpc":"2.0","id":9,"method":"system.ping"}]')
+        await socket.ws.send_str('[{"jsonrpc":"2.0","id":9,"method":"system.ping"}]')
         batch = await socket.ws.receive_json()
 
     assert pong["result"] == {"pong": True}

@@ -74,6 +74,19 @@ async def test_a_token_is_good_until_revoked_and_its_text_is_not_kept(store: eng
             await tokens.check(tx, text)
 
 
+async def test_what_was_made_with_a_token_ends_with_it(store: engine.Store) -> None:
+    async with store.write(actor="host") as tx:
+        token, _ = await tokens.create(tx, name="ci")
+        old, _ = await tokens.create(tx, name="old", lifetime_s=-1)
+        assert (await tokens.standing(tx, token.id)).name == "ci"
+
+        await tokens.revoke(tx, token.id)
+
+        for token_id in (token.id, old.id, "nosuch", ""):
+            with pytest.raises(errors.Unauthenticated):
+                await tokens.standing(tx, token_id)
+
+
 @pytest.mark.parametrize(
     "text", ["", "pdk_", "pdk_t1_short", "pdk_t1_" + "a" * 43, "Bearer x", "pdk_t1_" + "é" * 43]
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from paddock.contracts import errors, events, ids, phases
 from paddock.contracts.api import base, env, machines, projects, repositories, system, tokens
+from tests.support import fake_tools
 
 START_MS = 1_800_000_000_000
 WAY_TO_ACTIVE = (
@@ -29,10 +30,11 @@ def exec_result(
     return machines.ExecResult(exit_code=exit_code, stdout=stdout, stderr=stderr, **more)
 
 
-class FakeFleet:
+class FakeFleet(fake_tools.FakeTools):
     """Answers each method of the contract by what it holds; `on_event` is told of each event."""
 
     def __init__(self, on_event: Callable[[], None]) -> None:
+        super().__init__()
         self.now_ms = START_MS
         self.events: list[bytes] = []
         self.projects: dict[str, projects.Project] = {}
@@ -44,7 +46,6 @@ class FakeFleet:
         self.repositories: dict[str, repositories.Repository] = {}
         self.secrets: dict[str, str | None] = {}
         self.tokens: dict[str, tokens.Token] = {}
-        self.files: dict[str, tuple[bytes, int]] = {}
         self.commands_run: list[machines.MachineExec] = []
         self.exec: Callable[[machines.MachineExec], machines.ExecResult] = lambda asked: exec_result()
         self.on_created: Callable[[str], Any] = lambda machine: None

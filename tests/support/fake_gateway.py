@@ -14,9 +14,9 @@ from typing import Any, Self
 from aiohttp import web
 
 from paddock.contracts import errors, events
-from paddock.contracts.api import base, methods
+from paddock.contracts.api import base, methods, streams
 from paddock.contracts.api import events as api_events
-from tests.support import fake_fleet
+from tests.support import fake_fleet, fake_streams
 
 TOKEN = "pdk_test_" + "a" * 43
 CUT_BEFORE, CUT_AFTER, HANG = "cut before it is done", "cut after it is done", "never answer"
@@ -30,6 +30,8 @@ class _Link:
     request: web.Request
     news: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     is_cut: bool = False
+    serving: asyncio.Task[None] | None = None
+    fault: errors.Fault | None = None
 
 
 class FakeGateway:
@@ -49,9 +51,11 @@ class FakeGateway:
         self.first_kept = 1
         self.subscribed: list[api_events.EventsSubscribe] = []
         self.unsent: set[int] = set()
+        self.frame_bytes = streams.FRAME_BYTES_MAX
         self.has_subscriber = asyncio.Event()
         self._subscribers_changed = asyncio.Condition()
         self._links: set[_Link] = set()
+        self._link_ended = asyncio.Event()
         self._port = 0
         self._runner: web.AppRunner | None = None
 
@@ -99,6 +103,12 @@ class FakeGateway:
         async with asyncio.timeout(15), self._subscribers_changed:
             await self._subscribers_changed.wait_for(lambda: len(self.subscribed) >= count)
 
+    async def until_no_links(self) -> None:
+        """Wait until every WebSocket was left by its client."""
+        while self._links:
+            self._link_ended.clear()
+            await self._link_ended.wait()
+
     def _on_event(self) -> None:
         for link in self._links:
             link.news.set()
@@ -113,18 +123,19 @@ class FakeGateway:
             cut(request)
         if trouble == HANG:
             await asyncio.Event().wait()
-        body = self._answer(envelope, trouble)
+        body = await self._answer(envelope, trouble)
         if trouble == CUT_AFTER:
             cut(request)
         return answered(body)
 
-    def _answer(self, envelope: dict[str, Any], trouble: errors.Fault | str | None) -> str:
+    async def _answer(self, envelope: dict[str, Any], trouble: errors.Fault | str | None) -> str:
         try:
             method = methods.BY_NAME[envelope["method"]]
             params = method.params.model_validate_json(json.dumps(envelope["params"]))
             self.asked.append((method.name, params))
             if isinstance(trouble, errors.Fault):
                 raise trouble
+            await self.fleet.before(method.name, params)
             result = self.fleet.answer(method.name, params)
             assert isinstance(result, method.result)
         except errors.Fault as fault:
@@ -146,7 +157,9 @@ class FakeGateway:
         self._links.add(link)
         try:
             envelope = json.loads(await socket.receive_str())
-            assert envelope["method"] == methods.EVENTS_SUBSCRIBE.name
+            if envelope["method"] != methods.EVENTS_SUBSCRIBE.name:
+                await self._stream(socket, link, envelope)
+                return socket
             asked = api_events.EventsSubscribe.model_validate_json(json.dumps(envelope["params"]))
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(_until_closed(socket, link), name="until-closed")
@@ -156,7 +169,38 @@ class FakeGateway:
             pass  # the client left
         finally:
             self._links.discard(link)
+            self._link_ended.set()
         return socket
+
+    async def _stream(self, socket: web.WebSocketResponse, link: _Link, envelope: dict[str, Any]) -> None:
+        method = methods.BY_NAME[envelope["method"]]
+        params = method.params.model_validate_json(json.dumps(envelope["params"]))
+        self.asked.append((method.name, params))
+        trouble = self._trouble(method.name)
+        if trouble in {CUT_BEFORE, CUT_AFTER}:
+            cut(link.request)
+        if trouble == HANG:
+            await _until_closed(socket, link)
+            return
+        stream = fake_streams.Stream(socket, self.fleet, self.frame_bytes, envelope["id"])
+        if isinstance(trouble, errors.Fault):
+            await stream.fail(trouble)
+            return
+        async with asyncio.TaskGroup() as tasks:
+            link.serving = tasks.create_task(stream.serve(method.name, params), name="stream")
+            if method is not methods.MACHINE_FILE_WRITE:
+                leaving = tasks.create_task(_until_closed(socket, link), name="until-closed")
+                leaving.add_done_callback(lambda _: link.serving and link.serving.cancel())
+                link.serving.add_done_callback(lambda _: leaving.cancel())
+        if link.fault is not None:
+            await stream.fail(link.fault)
+
+    def end_streams(self, fault: errors.Fault) -> None:
+        """End every open stream with a fault."""
+        for link in self._links:
+            if link.serving is not None:
+                link.fault = fault
+                link.serving.cancel()
 
     async def _follow(
         self, socket: web.WebSocketResponse, link: _Link, asked: api_events.EventsSubscribe, request_id: Any

@@ -21,7 +21,9 @@ from paddock.client import (
     transport,
     websocket,
 )
+from paddock.client import machine as machine_of
 from paddock.contracts.api import events
+from paddock.contracts.api import machines as machines_api
 
 
 class Client:
@@ -56,6 +58,16 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self._link.__aexit__()
+
+    def machine(self, machine_id: str) -> machine_of.Machine:
+        """One machine, to run commands in it and move files; nothing is asked yet.
+
+        Raises:
+            errors.InvalidParams: This is no machine's id.
+        """
+        with transport.checked():
+            machines_api.MachineGet(machine_id=machine_id)
+        return machine_of.Machine(self._link, machine_id)
 
     def events(
         self,

@@ -24,6 +24,19 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
+def words(command: Sequence[str]) -> list[str]:
+    """A command as a list.
+
+    Raises:
+        errors.InvalidParams: It is one text, which no shell would take apart.
+    """
+    if isinstance(command, str | bytes):
+        raise errors.InvalidParams(
+            'cannot run a command that is one text: give a list, such as ["ls", "-la"]; there is no shell'
+        )
+    return list(command)
+
+
 class Machines:
     def __init__(self, link: transport.Transport) -> None:
         self._link = link
@@ -162,7 +175,7 @@ class Machines:
         with transport.checked():
             asked = machines.MachineExec(
                 machine_id=machine_id,
-                command=list(command),
+                command=words(command),
                 cwd=cwd,
                 env=dict(env or {}),
                 timeout_s=timeout_s,

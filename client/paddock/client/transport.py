@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import aiohttp
 import pydantic
+from aiohttp import hdrs
 
 from paddock.client import address
 from paddock.contracts import errors
@@ -28,11 +29,15 @@ CLOSE_S = 0.5
 """For the other side's good-bye on a WebSocket."""
 DELAYS_S: Final = (0.1, 0.3, 0.9)
 """Before the second, third and fourth try; each up to half longer, so that many callers do not return as one."""
+OFFLINE_REPEATS: Final = 2
+"""When a machine is offline: enough for a daemon that restarts, and its absence is told within a second."""
 SAFE: Final = frozenset(method.name for method in methods.ALL if not method.has_side_effect) | {
     method.name
     for method in (methods.PROJECT_UPDATE, methods.MACHINE_DELETE, methods.ENV_SET, methods.ENV_UNSET)
 }
 """May be done twice: reading, and saying again how something should be."""
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 ParamsT = TypeVar("ParamsT", bound=base.Params)
 ResultT = TypeVar("ResultT", bound=base.Result)
@@ -102,6 +107,19 @@ def result(method: methods.Method[ParamsT, ResultT], reply: Reply) -> ResultT:
         ) from error
 
 
+async def _no_socket_elsewhere(
+    asked: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Refuse to follow a redirected WebSocket: aiohttp would show our headers wherever it leads."""
+    response = await handler(asked)
+    if hdrs.UPGRADE in asked.headers and response.status in _REDIRECTS:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info, (), status=response.status, headers=response.headers
+        )
+    return response
+
+
 class Transport:
     """The connections to one gateway. Used inside `async with`; any number of calls at once."""
 
@@ -114,6 +132,16 @@ class Transport:
     def url(self) -> str:
         return self._where.url
 
+    @property
+    def token(self) -> str:
+        """The access token; for the gateway and nobody else."""
+        return self._where.token
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The HTTP session under it, which shows the access token to whatever it asks."""
+        return self._open_session()
+
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             headers={
@@ -121,7 +149,10 @@ class Transport:
                 "User-Agent": f"paddock-client/{importlib.metadata.version('paddock-client')}",
             },
             cookie_jar=aiohttp.DummyCookieJar(),
+            # Every stream and every wait has a connection of its own; a limit would let one stand in another's way.
+            connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            middlewares=(_no_socket_elsewhere,),
         )
         return self
 
@@ -178,16 +209,18 @@ class Transport:
         except aiohttp.WSServerHandshakeError as error:
             raise self._refusal(error.status) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     async def _ask(self, name: str, body: str, is_safe: bool) -> Reply:
         """Try, and try again where that is safe; the last try's fault is the answer."""
-        for delay_s in DELAYS_S:
+        for repeats, delay_s in enumerate(DELAYS_S):
             try:
                 reply = await self._post(name, body)
                 reply.result_or_fault()
             except errors.Fault as fault:
                 if not fault.retryable or not (is_safe or isinstance(fault, errors.GatewayUnreachable)):
+                    raise
+                if isinstance(fault, errors.MachineOffline) and repeats >= OFFLINE_REPEATS:
                     raise
             else:
                 return reply
@@ -204,7 +237,7 @@ class Transport:
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
         except (aiohttp.ClientError, OSError) as error:
             raise errors.NoAnswer(
                 f"cannot say how {name} ended: the link to {self.url} was cut", detail=str(error)
@@ -219,7 +252,7 @@ class Transport:
             raise RuntimeError("a Transport works inside `async with` only")
         return self._session
 
-    def _unreachable(self, error: Exception) -> errors.Fault:
+    def unreachable(self, error: Exception) -> errors.Fault:
         return errors.GatewayUnreachable(
             f"cannot reach the gateway at {self.url}: nothing answers there", detail=str(error)
         )

@@ -60,11 +60,21 @@ async def check(tx: engine.Tx, text: str) -> Token:
     row = await tx.one(sa.select(_t.c.secret_hash, *_COLUMNS).where(_t.c.id == form[1]))
     # An unknown id costs the same comparison as a known one.
     is_same = hmac.compare_digest(_hash(form[2]), row.secret_hash if row is not None else _hash(""))
-    if row is None or not is_same or row.revoked_at is not None:
+    if row is None or not is_same:
         raise errors.Unauthenticated
-    if row.expires_at is not None and row.expires_at <= tx.now_ms:
+    return _standing(Token(**{name: getattr(row, name) for name in Token.__struct_fields__}), tx.now_ms)
+
+
+async def standing(tx: engine.Tx, token_id: str) -> Token:
+    """The token of this id, for what was made with it and ends with it.
+
+    Raises:
+        errors.Unauthenticated: Unknown, expired or revoked; which one is not told.
+    """
+    row = await tx.one(sa.select(*_COLUMNS).where(_t.c.id == token_id))
+    if row is None:
         raise errors.Unauthenticated
-    return Token(**{name: getattr(row, name) for name in Token.__struct_fields__})
+    return _standing(Token(**row._asdict()), tx.now_ms)
 
 
 async def listed(tx: engine.Tx) -> list[Token]:
@@ -90,6 +100,12 @@ async def revoke(tx: engine.Tx, token_id: str) -> Token:
     if row is None:
         raise errors.NotFound(f"cannot find token {token_id}")
     return Token(**row._asdict())
+
+
+def _standing(token: Token, now_ms: int) -> Token:
+    if token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now_ms):
+        raise errors.Unauthenticated
+    return token
 
 
 def _hash(secret: str) -> str:

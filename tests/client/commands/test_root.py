@@ -61,7 +61,7 @@ def test_no_command_of_ours_knows_the_bus_or_a_database() -> None:
         import importlib
         from paddock.client.commands import root
         for name in root.NOUNS:
-            importlib.import_module(f"paddock.client.commands.{name}")
+            importlib.import_module(f"paddock.client.commands.{root.module_name(name)}")
     """
 
     assert loaded_after(code, FORBIDDEN) == []

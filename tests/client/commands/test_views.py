@@ -22,6 +22,23 @@ def test_a_duration_reads_as_people_say_it(took_ms: int | None, text: str) -> No
     assert views.duration(took_ms) == text
 
 
+@pytest.mark.parametrize(
+    ("count_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (10_188, "9.9 KiB"),
+        (10_190, "10 KiB"),
+        (1_048_575, "1.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (5 << 50, "5120 TiB"),
+    ],
+)
+def test_a_size_reads_as_people_say_it(count_bytes: int, text: str) -> None:
+    assert views.size(count_bytes) == text
+
+
 def test_what_a_machine_says_is_neither_markup_nor_a_steering_sequence() -> None:
     console = rich.console.Console(file=io.StringIO(), width=desk.WIDE)
 

@@ -21,9 +21,16 @@ _CODES: Final[dict[type[errors.Fault], int]] = {
     errors.MethodNotFound: UNREADABLE,
     errors.MachineGone: MISSING,
     errors.Conflict: REFUSED,
+    errors.CallConflict: REFUSED,
     errors.InUse: REFUSED,
     errors.WrongPhase: REFUSED,
     errors.CursorExpired: REFUSED,
+    errors.NotRunning: REFUSED,
+    errors.StdinClosed: REFUSED,
+    errors.NotATerminal: REFUSED,
+    errors.PathExists: REFUSED,
+    errors.NotEmpty: REFUSED,
+    errors.OutputLimit: REFUSED,
     errors.IsADirectory: MACHINE_FILES,
     errors.NotADirectory: MACHINE_FILES,
     errors.DiskFull: MACHINE_FILES,
@@ -38,6 +45,7 @@ _CODES: Final[dict[type[errors.Fault], int]] = {
     errors.InvalidParams: NOT_LIKE_THIS,
     errors.InvalidRequest: NOT_LIKE_THIS,
     errors.PayloadTooLarge: NOT_LIKE_THIS,
+    errors.BadOffset: NOT_LIKE_THIS,
 }
 _HINTS: Final[dict[type[errors.Fault], str]] = {
     errors.GatewayUnreachable: "start one here with `paddock up`, or name another with --url or PADDOCK_URL",
@@ -49,6 +57,7 @@ _HINTS: Final[dict[type[errors.Fault], str]] = {
     errors.CommandNotFound: "look at its spelling and at the PATH in the machine",
     errors.NoAnswer: "it may have been done all the same, so look before you ask again",
     errors.DeadlineExceeded: "it may have been done all the same, so look before you ask again",
+    errors.KeeperLost: "`paddock ps` shows what still runs",
     errors.OutcomeUnknown: "look in the machine what it did before you run it again",
     errors.CursorExpired: "follow without --since",
     errors.BadAnswer: "compare the versions of this command and of the gateway",
@@ -76,14 +85,20 @@ def tell(fault: errors.Fault, *, is_json: bool) -> None:
     """Write a fault to stderr, for people or for programs."""
     if is_json:
         body = {"code": fault.code, "kind": fault.kind, "message": fault.message, "data": fault.data}
-        print(json.dumps({"error": body}), file=sys.stderr)
+        remark(json.dumps({"error": body}))
     else:
         say(sentence(fault))
 
 
 def say(text: str) -> None:
     """A remark beside the result: on stderr, so that pipes get results only."""
-    print(f"paddock: {text}", file=sys.stderr)
+    remark(f"paddock: {text}")
+
+
+def remark(line: str) -> None:
+    """A line on stderr; nowhere when that is closed, where `print` would take stdout instead."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr)
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from paddock.client import watch
-from paddock.client.commands import assignments, desk, failures, noun, timeline, views
+from paddock.client.commands import assignments, desk, failures, modes, noun, timeline, views
 from paddock.contracts import errors, phases
 from paddock.contracts.api import machines
 
@@ -126,7 +126,7 @@ async def write(
     mode: Annotated[str, typer.Option(help="Permission bits, octal.")] = "644",
 ) -> None:
     """Write one small file in it; parents are made."""
-    written = await at.client.machines.write_file(machine, path, _content(source), mode=_mode(mode))
+    written = await at.client.machines.write_file(machine, path, _content(source), mode=modes.read(mode))
     if at.is_json:
         print(written.model_dump_json(by_alias=True))
     else:
@@ -196,10 +196,3 @@ def _keep(content: bytes, target: pathlib.Path | None) -> None:
         target.write_bytes(content)
     except OSError as error:
         raise errors.InvalidParams(f"cannot write {target}: {error.strerror}") from error
-
-
-def _mode(octal: str) -> int:
-    try:
-        return int(octal, 8)
-    except ValueError:
-        raise errors.InvalidParams(f"cannot use the mode {octal!r}: it must be octal, such as 600") from None

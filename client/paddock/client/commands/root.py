@@ -18,7 +18,16 @@ NOUNS: Final = {
     "up": "Start everything on this machine: bus, database, every service.",
     "project": "Projects: what belongs together, and how its machines are set up.",
     "machine": "Machines: ask for one, see how it is, read and write its files.",
-    "exec": "Run one command in a machine.",
+    "exec": "Run a command in a machine; its output, exit code and Ctrl-C are ours.",
+    "shell": "A login shell in a machine, on this terminal.",
+    "attach": "Come back to a command that runs in a machine, or ran there.",
+    "ps": "The commands of a machine: what runs, and how the others ended.",
+    "logs": "What a command in a machine wrote.",
+    "kill": "Send a signal to a command in a machine; it is asked to end unless told otherwise.",
+    "cp": "Copy files and folders to a machine or from one.",
+    "files": "Files in a machine: look at them, move, remove and find them.",
+    "port-forward": "Ports of a machine, as if they were on this one.",
+    "port-url": "An address of a machine's port that needs no token until it expires.",
     "env": "Environment variables of the platform, a project or a machine.",
     "repo": "Repositories that every new machine of a project clones.",
     "token": "Access tokens for the gateway.",
@@ -41,6 +50,11 @@ class Root(typer.core.TyperGroup):
         return name, command and _loaded(args[0]), rest
 
 
+def module_name(noun: str) -> str:
+    """The module of a noun: `port_forward` of `port-forward`."""
+    return noun.replace("-", "_")
+
+
 def _brought() -> dict[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
 
@@ -50,7 +64,7 @@ def _loaded(name: str) -> Any:
     if (point := _brought().get(name)) is not None:
         found = point.load()
     else:
-        found = importlib.import_module(f"paddock.client.commands.{name}").app
+        found = importlib.import_module(f"paddock.client.commands.{module_name(name)}").app
     if not isinstance(found, typer.Typer):
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(name)(found)

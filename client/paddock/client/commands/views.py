@@ -4,16 +4,18 @@ What comes from machines and their owners is shown as plain text: no markup, not
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import rich.console
 import rich.table
 import rich.text
 
+from paddock.client import watch
 from paddock.client.commands import failures
 from paddock.contracts import phases
-from paddock.contracts.api import env, machines, projects, repositories, tokens
+from paddock.contracts.api import env, executions, files, machines, projects, repositories, tokens
 
 STYLES: Final = {
     phases.Phase.ACTIVE: "green",
@@ -22,6 +24,10 @@ STYLES: Final = {
     phases.Phase.DELETED: "dim",
 }
 _MINUTE_MS, _HOUR_MS = 60_000, 3_600_000
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+SHORT_ID: Final = 16
+"""Of a command: with these ids a line of `paddock ps` fits in 80 columns."""
+_KINDS: Final = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
 
 def duration(took_ms: int | None) -> str:
@@ -37,18 +43,27 @@ def duration(took_ms: int | None) -> str:
     return f"{took_ms // _HOUR_MS} h {took_ms % _HOUR_MS // _MINUTE_MS:02} min"
 
 
+def size(count_bytes: int) -> str:
+    """`0 B`, `1.5 KiB`, `12 MiB`."""
+    number, unit = float(count_bytes), 0
+    while number >= 1023.5 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - what would round up to 1024
+        number, unit = number / 1024, unit + 1
+    digits = 1 if unit and number < 9.95 else 0  # noqa: PLR2004 - what would round up to 10
+    return f"{number:.{digits}f} {_UNITS[unit]}"
+
+
 def moment(text: str | None) -> str:
     """`2026-01-31 12:00:00Z` of an RFC 3339 moment."""
     return "" if text is None else f"{text[:10]} {text[11:19]}Z"
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str | rich.text.Text]]
+    columns: Sequence[str], rows: Iterable[Sequence[str | rich.text.Text]], *, whole: Sequence[str] = ()
 ) -> rich.console.RenderableType:
-    """Aligned columns without lines; the first is never cut."""
+    """Aligned columns without lines; the first and those of `whole` are never folded."""
     drawn = rich.table.Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        drawn.add_column(column, no_wrap=number == 0, overflow="fold")
+        drawn.add_column(column, no_wrap=number == 0 or column in whole, overflow="fold")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
     return drawn if drawn.row_count else rich.text.Text("none", style="dim")
@@ -236,6 +251,103 @@ def token_list(found: tokens.Tokens) -> rich.console.RenderableType:
     )
 
 
+def execution_list(
+    found: executions.Executions,
+    now_ms: int | None = None,
+    titles: Mapping[tuple[str, ...], str] | None = None,
+) -> rich.console.RenderableType:
+    """A command a line, shortened where it is longer, or as `titles` calls it.
+
+    What runs has taken the time until `now_ms`, where it is known.
+    """
+    known = titles or {}
+    has_short_ids = all(len(one.id) <= SHORT_ID for one in found.executions)
+    return table(
+        ("ID", "STATE", "EXIT", "STARTED", "TOOK", "OUTPUT", "COMMAND"),
+        (
+            (
+                one.id,
+                rich.text.Text(_state(one), style="yellow" if one.state == "running" else ""),
+                ending(one),
+                moment(one.began_at),
+                duration(took_ms(one, now_ms)),
+                size(one.stdout_bytes + one.stderr_bytes),
+                _one_line(known.get(tuple(one.command)) or shlex.join(one.command)),
+            )
+            for one in found.executions
+        ),
+        whole=("STATE", "STARTED", "TOOK") if has_short_ids else ("STATE", "STARTED"),
+    )
+
+
+def ending(one: executions.Execution) -> str:
+    """How a command ended in a word: its exit code, a signal, `timed out` or `lost`; empty while it runs."""
+    if one.timed_out:
+        return "timed out"
+    if one.lost:
+        return "lost"
+    return one.signal or ("" if one.exit_code is None else str(one.exit_code))
+
+
+def _state(one: executions.Execution) -> str:
+    return "stalled" if one.state == "running" and one.stalled else one.state
+
+
+def took_ms(one: executions.Execution, now_ms: int | None = None) -> int | None:
+    """How long a command ran, or has run until `now_ms`; None when that is not known."""
+    ended_ms = watch.moment_ms(one.ended_at) if one.ended_at else now_ms
+    # The clocks of a machine and of the gateway may differ.
+    return None if ended_ms is None else max(ended_ms - watch.moment_ms(one.began_at), 0)
+
+
+def file_info(one: files.FileInfo) -> rich.console.RenderableType:
+    return card(
+        [
+            ("path", one.path),
+            ("kind", one.kind),
+            ("target", one.target),
+            ("size", f"{one.size} bytes"),
+            ("mode", f"{one.mode:04o} {mode(one)}"),
+            ("owner", ":".join(filter(None, (one.user, one.group)))),
+            ("modified", moment(one.modified_at)),
+            ("sha256", one.sha256),
+            ("version", one.version),
+        ]
+    )
+
+
+def file_list(entries: Iterable[files.FileInfo], *, by_path: bool = False) -> rich.console.RenderableType:
+    """As `ls -l` has it, with the whole path of each where they are of several folders."""
+    return table(
+        ("MODE", "OWNER", "SIZE", "MODIFIED", "PATH" if by_path else "NAME"),
+        (
+            (
+                mode(one),
+                ":".join(filter(None, (one.user, one.group))),
+                str(one.size) if one.kind == "file" else "",
+                moment(one.modified_at),
+                (one.path if by_path else one.name) + _mark(one),
+            )
+            for one in entries
+        ),
+    )
+
+
+def mode(one: files.FileInfo) -> str:
+    """`drwxr-xr-x`."""
+    return stat.filemode(_KINDS.get(one.kind, 0) | one.mode)
+
+
+def _mark(one: files.FileInfo) -> str:
+    match one.kind:
+        case "directory":
+            return "/"
+        case "symlink":
+            return f" -> {one.target}"
+        case _:
+            return ""
+
+
 def _env_versions(versions: machines.EnvVersions) -> str:
     if versions.applied == versions.desired:
         return str(versions.applied)
@@ -244,3 +356,8 @@ def _env_versions(versions: machines.EnvVersions) -> str:
 
 def _cell(value: str | rich.text.Text) -> rich.text.Text:
     return value if isinstance(value, rich.text.Text) else rich.text.Text(failures.printable(value))
+
+
+def _one_line(text: str) -> rich.text.Text:
+    """What is too long for its column ends in an ellipsis."""
+    return rich.text.Text(" ".join(failures.printable(text).split()), no_wrap=True, overflow="ellipsis")

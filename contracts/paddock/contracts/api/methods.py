@@ -7,7 +7,20 @@ import dataclasses
 import enum
 from typing import Any, Final, Generic, TypeVar
 
-from paddock.contracts.api import base, env, events, machines, projects, repositories, system, tokens
+from paddock.contracts.api import (
+    base,
+    env,
+    events,
+    executions,
+    files,
+    machines,
+    ports,
+    projects,
+    repositories,
+    streams,
+    system,
+    tokens,
+)
 
 ParamsT = TypeVar("ParamsT", bound=base.Params)
 ResultT = TypeVar("ResultT", bound=base.Result)
@@ -68,6 +81,62 @@ MACHINE_WRITE_FILE: Final = Method(
 MACHINE_READ_FILE: Final = Method("machine.readFile", machines.MachineReadFile, machines.ReadFileResult)
 MACHINE_LOGS: Final = Method("machine.logs", machines.MachineLogs, machines.Logs)
 
+MACHINE_EXEC_START: Final = Method(
+    "machine.execStart", executions.MachineExecStart, executions.Execution, has_side_effect=True
+)
+MACHINE_EXEC_ATTACH: Final = Method(
+    "machine.execAttach", executions.MachineExecAttach, executions.ExecAttached, is_streaming=True
+)
+MACHINE_EXEC_WRITE: Final = Method(
+    "machine.execWrite", executions.MachineExecWrite, executions.ExecWritten, has_side_effect=True
+)
+MACHINE_EXEC_RESIZE: Final = Method(
+    "machine.execResize", executions.MachineExecResize, base.Done, has_side_effect=True
+)
+MACHINE_EXEC_SIGNAL: Final = Method(
+    "machine.execSignal", executions.MachineExecSignal, base.Done, has_side_effect=True
+)
+MACHINE_EXEC_WAIT: Final = Method("machine.execWait", executions.MachineExecWait, executions.Execution)
+MACHINE_EXEC_LIST: Final = Method("machine.execList", executions.MachineExecList, executions.Executions)
+MACHINE_EXEC_OUTPUT: Final = Method("machine.execOutput", executions.MachineExecOutput, executions.ExecOutput)
+MACHINE_EXEC_SUMMARY: Final = Method(
+    "machine.execSummary", executions.MachineExecSummary, executions.ExecSummary
+)
+
+MACHINE_FILE_READ: Final = Method(
+    "machine.fileRead", files.MachineFileRead, files.FileReading, is_streaming=True
+)
+MACHINE_FILE_WRITE: Final = Method(
+    "machine.fileWrite", files.MachineFileWrite, files.FileWriting, has_side_effect=True, is_streaming=True
+)
+MACHINE_FILE_COMMIT: Final = Method(
+    "machine.fileCommit", files.MachineFileCommit, files.FileInfo, has_side_effect=True
+)
+MACHINE_FILE_ABORT: Final = Method(
+    "machine.fileAbort", files.MachineFileAbort, base.Done, has_side_effect=True
+)
+MACHINE_FILE_STAT: Final = Method("machine.fileStat", files.MachineFileStat, files.FileInfo)
+MACHINE_FILE_LIST: Final = Method("machine.fileList", files.MachineFileList, files.FilePage)
+MACHINE_FILE_MKDIR: Final = Method(
+    "machine.fileMkdir", files.MachineFileMkdir, files.FileInfo, has_side_effect=True
+)
+MACHINE_FILE_MOVE: Final = Method(
+    "machine.fileMove", files.MachineFileMove, files.FileInfo, has_side_effect=True
+)
+MACHINE_FILE_REMOVE: Final = Method(
+    "machine.fileRemove", files.MachineFileRemove, base.Done, has_side_effect=True
+)
+MACHINE_FILE_CHMOD: Final = Method(
+    "machine.fileChmod", files.MachineFileChmod, files.FileInfo, has_side_effect=True
+)
+MACHINE_FILE_FIND: Final = Method("machine.fileFind", files.MachineFileFind, files.FilesFound)
+
+MACHINE_PORT_OPEN: Final = Method(
+    "machine.portOpen", ports.MachinePortOpen, ports.PortOpened, is_streaming=True
+)
+MACHINE_PORT_URL: Final = Method("machine.portUrl", ports.MachinePortUrl, ports.PortUrl)
+STREAM_CLOSE: Final = Method("stream.close", streams.StreamClose, base.Done, is_streaming=True)
+
 ENV_SET: Final = Method("env.set", env.EnvSet, env.EnvChanged, has_side_effect=True)
 ENV_UNSET: Final = Method("env.unset", env.EnvUnset, env.EnvChanged, has_side_effect=True)
 ENV_LIST: Final = Method("env.list", env.EnvList, env.EnvVariables)
@@ -98,6 +167,12 @@ ALL: Final[tuple[Method[Any, Any], ...]] = (
     PROJECT_CREATE, PROJECT_GET, PROJECT_UPDATE, PROJECT_LIST, PROJECT_DELETE,
     MACHINE_CREATE, MACHINE_GET, MACHINE_LIST, MACHINE_DELETE, MACHINE_RETRY, MACHINE_HISTORY, MACHINE_EXEC,
     MACHINE_WRITE_FILE, MACHINE_READ_FILE, MACHINE_LOGS,
+    MACHINE_EXEC_START, MACHINE_EXEC_ATTACH, MACHINE_EXEC_WRITE, MACHINE_EXEC_RESIZE, MACHINE_EXEC_SIGNAL,
+    MACHINE_EXEC_WAIT, MACHINE_EXEC_LIST, MACHINE_EXEC_OUTPUT, MACHINE_EXEC_SUMMARY,
+    MACHINE_FILE_READ, MACHINE_FILE_WRITE, MACHINE_FILE_COMMIT, MACHINE_FILE_ABORT, MACHINE_FILE_STAT,
+    MACHINE_FILE_LIST, MACHINE_FILE_MKDIR, MACHINE_FILE_MOVE, MACHINE_FILE_REMOVE, MACHINE_FILE_CHMOD,
+    MACHINE_FILE_FIND,
+    MACHINE_PORT_OPEN, MACHINE_PORT_URL, STREAM_CLOSE,
     ENV_SET, ENV_UNSET, ENV_LIST,
     REPOSITORY_ADD, REPOSITORY_REMOVE, REPOSITORY_LIST,
     TOKEN_CREATE, TOKEN_LIST, TOKEN_REVOKE,

@@ -56,11 +56,29 @@ class Authenticator:
         now = asyncio.get_running_loop().time()
         async with self._store.read() as tx:
             token = await tokens.check(tx, header[len(_SCHEME) :].strip())
-            left_s = self._kept_s if token.expires_at is None else (token.expires_at - tx.now_ms) / 1000
+            return self._keep(_digest(header), token, tx.now_ms, now)
+
+    async def standing(self, token_id: str) -> Caller:
+        """Who has the token of this id, while it is good: for what was let in by it, or made with it.
+
+        Raises:
+            errors.Unauthenticated: It is not good any more.
+            errors.StoreDown: Cannot be said now.
+        """
+        # No digest is as short as an id.
+        key = token_id.encode()
+        known, now = self._known.get(key), asyncio.get_running_loop().time()
+        if known is not None and known[1] > now:
+            return known[0]
+        async with self._store.read() as tx:
+            return self._keep(key, await tokens.standing(tx, token_id), tx.now_ms, now)
+
+    def _keep(self, key: bytes, token: tokens.Token, now_ms: int, now_s: float) -> Caller:
+        left_s = self._kept_s if token.expires_at is None else (token.expires_at - now_ms) / 1000
         caller = Caller(token.id, token.name, is_admin=True)
         if len(self._known) >= KEPT_MAX:
             self._known.clear()
-        self._known[_digest(header)] = (caller, now + min(left_s, self._kept_s))
+        self._known[key] = (caller, now_s + min(left_s, self._kept_s))
         return caller
 
     def forget(self) -> None:

@@ -1,8 +1,7 @@
 """`events.*`: following what happens, on connections that stay."""
 
-from paddock.contracts import errors
 from paddock.contracts.api import base, events, methods
-from paddock.gateway import jsonrpc, subscriptions
+from paddock.gateway import jsonrpc
 
 
 class Events:
@@ -13,14 +12,8 @@ class Events:
         )
 
     async def subscribe(self, params: events.EventsSubscribe, call: jsonrpc.Call) -> events.Subscription:
-        return await _of(call).add(params)
+        return await call.staying().subscriptions.add(params)
 
     async def unsubscribe(self, params: events.EventsUnsubscribe, call: jsonrpc.Call) -> base.Done:
-        _of(call).remove(params.subscription)
+        call.staying().subscriptions.remove(params.subscription)
         return base.Done()
-
-
-def _of(call: jsonrpc.Call) -> subscriptions.Subscriptions:
-    if call.session is None:
-        raise errors.InvalidRequest("cannot follow events here: it needs the connection of GET /ws")
-    return call.session

@@ -1,4 +1,4 @@
-"""The HTTP surface: `POST /rpc`, `GET /ws`, `GET /healthz`, `GET /readyz`.
+"""The HTTP surface: `POST /rpc`, `GET /ws`, `GET /healthz`, `GET /readyz`, and whatever is for a port of a machine.
 
 Every answer of `/rpc` is JSON-RPC, also when the request was refused before it was read. The status is 200 but for what
 concerns the whole request: 401 without a valid token, 413 when it is too large, 503 while stopping or when nothing can be
@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from aiohttp import abc, streams, web
+from aiohttp import abc, hdrs, streams, web
 
 from paddock.bus import logs, outcomes
 from paddock.contracts import errors
-from paddock.gateway import auth, jsonrpc, readiness, websocket
+from paddock.gateway import auth, jsonrpc, port_address, port_proxy, readiness, websocket
 
 BODY_BYTES_MAX: Final = 2 * 1024 * 1024
 """Of one body or WebSocket message: the largest file in one call, escaped, with room to spare."""
@@ -43,9 +43,10 @@ class Surface:
         authenticator: auth.Authenticator,
         sockets: websocket.Sockets,
         ready: readiness.Readiness,
+        ports: port_proxy.PortProxy,
     ) -> None:
         self._dispatcher, self._authenticator = dispatcher, authenticator
-        self._sockets, self._ready = sockets, ready
+        self._sockets, self._ready, self._ports = sockets, ready, ports
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._paths: dict[str, tuple[str, _Handler | None]] = {
@@ -68,6 +69,10 @@ class Surface:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         method, handler = self._paths.get(request.path, ("", None))
+        if handler is None or port_address.MARK in request.headers.get(hdrs.HOST, ""):
+            answer = await self._ports.answer(request, self._request_id(request))
+            if answer is not None:
+                return answer
         if handler is None:
             return web.Response(status=_NOT_FOUND, text="not found\n")
         if request.method != method:

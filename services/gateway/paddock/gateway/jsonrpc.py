@@ -17,7 +17,7 @@ import pydantic
 from paddock.bus import logs, outcomes
 from paddock.contracts import errors
 from paddock.contracts.api import base, methods
-from paddock.gateway import auth, problems, subscriptions
+from paddock.gateway import auth, problems, session
 
 log = logs.get(__name__)
 
@@ -33,6 +33,7 @@ _SHOWN_CHARS_MAX: Final = 80
 ParamsT = TypeVar("ParamsT", bound=base.Params)
 ResultT = TypeVar("ResultT", bound=base.Result)
 
+_Session = session.Session
 _NULL: Final = b"null"
 _SPACE: Final = b" \t\r\n"
 # A string may lack its end: looking for it anew at each quote would cost the square of the body.
@@ -45,7 +46,17 @@ class Call:
 
     caller: auth.Caller
     request_id: str
-    session: subscriptions.Subscriptions | None = None
+    session: _Session | None = None
+
+    def staying(self) -> _Session:
+        """The connection that stays.
+
+        Raises:
+            errors.InvalidRequest: It was asked over one that does not.
+        """
+        if self.session is None:
+            raise errors.InvalidRequest("cannot do this here: it needs the connection of GET /ws")
+        return self.session
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

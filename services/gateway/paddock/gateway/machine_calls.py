@@ -1,13 +1,11 @@
 """`machine.*` that ask the machine itself, or the host it runs on: exec, writeFile, readFile, logs."""
 
-from typing import Any, Final, TypeVar
-
-import msgspec
+from typing import Final
 
 from paddock.bus import caller
-from paddock.contracts import daemon, errors, ids, phases, rpc, services, subjects
+from paddock.contracts import daemon, errors, services, subjects
 from paddock.contracts.api import machines, methods
-from paddock.gateway import jsonrpc, last_seen, machine_cache, moments
+from paddock.gateway import jsonrpc, machine_link
 from paddock.store import engine, sandboxes
 from paddock.store import machines as stored
 
@@ -16,23 +14,13 @@ CALL_S: Final = 60.0
 GRACE_S: Final = 30.0
 """Beyond a command's own time: the machine kills it, reads what is left and answers."""
 LOGS_S: Final = 10.0
-_GONE: Final = frozenset({phases.Phase.DELETING, phases.Phase.DELETED})
-
-ParamsT = TypeVar("ParamsT", bound=msgspec.Struct)
-ResultT = TypeVar("ResultT", bound=msgspec.Struct)
 
 
 class MachineCalls:
-    """Passes calls on. The machine's row is looked up in the cache: the bus is the judge of who is there."""
+    """Passes calls on."""
 
-    def __init__(
-        self,
-        store: engine.Store,
-        cache: machine_cache.MachineCache,
-        asks: caller.Caller,
-        seen: last_seen.LastSeen,
-    ) -> None:
-        self._store, self._cache, self._caller, self._seen = store, cache, asks, seen
+    def __init__(self, store: engine.Store, link: machine_link.MachineLink, asks: caller.Caller) -> None:
+        self._store, self._link, self._caller = store, link, asks
 
     def routes(self) -> tuple[jsonrpc.AnyRoute, ...]:
         return (
@@ -51,14 +39,14 @@ class MachineCalls:
             output_limit_bytes=params.output_limit_bytes,
             stdin=params.stdin,
         )
-        ended = await self._ask(
+        ended = await self._link.ask(
             params.machine_id,
             daemon.EXEC_COMMAND,
             asked,
             timeout_s=params.timeout_s + GRACE_S,
             call_id=params.call_id,
         )
-        return machines.ExecResult.model_construct(**_members(ended))
+        return machines.ExecResult.model_construct(**machine_link.members(ended))
 
     async def write_file(
         self, params: machines.MachineWriteFile, _call: jsonrpc.Call
@@ -66,23 +54,23 @@ class MachineCalls:
         asked = daemon.WriteFileParams(
             path=params.path, content=params.content, encoding=params.encoding, mode=params.mode
         )
-        written = await self._ask(
+        written = await self._link.ask(
             params.machine_id, daemon.WRITE_FILE, asked, timeout_s=CALL_S, call_id=params.call_id
         )
-        return machines.WriteFileResult.model_construct(**_members(written))
+        return machines.WriteFileResult.model_construct(**machine_link.members(written))
 
     async def read_file(
         self, params: machines.MachineReadFile, _call: jsonrpc.Call
     ) -> machines.ReadFileResult:
         length = machines.READ_MAX_BYTES if params.length is None else params.length
         asked = daemon.ReadFileParams(path=params.path, offset=params.offset, length=length)
-        read = await self._ask(params.machine_id, daemon.READ_FILE, asked, timeout_s=CALL_S)
+        read = await self._link.ask(params.machine_id, daemon.READ_FILE, asked, timeout_s=CALL_S)
         if params.length is None and read.size - params.offset > length:
             raise errors.PayloadTooLarge(
                 f"cannot read {read.size - params.offset} bytes at once: give a length and read parts",
                 data={"sizeBytes": read.size, "limitBytes": length},
             )
-        return machines.ReadFileResult.model_construct(**_members(read))
+        return machines.ReadFileResult.model_construct(**machine_link.members(read))
 
     async def logs(self, params: machines.MachineLogs, _call: jsonrpc.Call) -> machines.Logs:
         async with self._store.read() as tx:
@@ -101,44 +89,3 @@ class MachineCalls:
             timeout_s=LOGS_S,
         )
         return machines.Logs(sandbox_id=newest.id, text=log.text, size_bytes=log.size_bytes)
-
-    async def _ask(
-        self,
-        machine_id: str,
-        method: rpc.Method[ParamsT, ResultT],
-        params: ParamsT,
-        *,
-        timeout_s: float,
-        call_id: str | None = None,
-    ) -> ResultT:
-        machine = await self._cache.get(machine_id)
-        _check_phase(machine)
-        subject = subjects.rpc_call(ids.sandbox_id(machine.id, machine.generation))
-        try:
-            return await self._caller.call(
-                subject, method, params, timeout_s=timeout_s, call_id=call_id or ""
-            )
-        except errors.MachineOffline as fault:
-            seen = await self._seen.of([machine])
-            raise errors.MachineOffline(
-                f"cannot reach machine {machine.id}: its daemon is not connected",
-                data={"lastSeenAt": moments.text(seen.get(machine.id))},
-            ) from fault
-
-
-def _check_phase(machine: stored.Machine) -> None:
-    if machine.phase in phases.CALLABLE:
-        return
-    facts: dict[str, Any] = {"phase": machine.phase}
-    if machine.phase in _GONE:
-        raise errors.MachineGone(f"cannot ask machine {machine.id}: it is {machine.phase}", data=facts)
-    if machine.phase in phases.UNFINISHED:
-        raise errors.MachineNotReady(
-            f"cannot ask machine {machine.id} yet: it is {machine.phase}", data=facts
-        )
-    raise errors.WrongPhase(f"cannot ask machine {machine.id}: it is {machine.phase}", data=facts)
-
-
-def _members(result: msgspec.Struct) -> dict[str, Any]:
-    # The daemon's structs and ours have the same fields; a test holds them to it.
-    return {name: getattr(result, name) for name in result.__struct_fields__}

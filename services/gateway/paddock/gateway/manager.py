@@ -11,10 +11,14 @@ from paddock.contracts import errors
 from paddock.gateway import (
     auth,
     events_feed,
+    executions,
     http,
     jsonrpc,
+    last_seen,
     machine_cache,
+    machine_link,
     methods,
+    port_door,
     readiness,
     settings,
     waiting,
@@ -45,7 +49,9 @@ async def serve(
         await gateway.serve_http(stop, on_listening)
 
     await lifecycle.run(
-        {"http": http_server, "events": gateway.feed.run}, stop, drain_s=context.drain_s + 1.0
+        {"ports": gateway.ports.proxy.run, "http": http_server, "events": gateway.feed.run},
+        stop,
+        drain_s=context.drain_s + 1.0,
     )
 
 
@@ -58,9 +64,20 @@ class Gateway:
         self.feed = events_feed.EventsFeed(context.stream)
         self._cache = machine_cache.MachineCache(context.store)
         self._waits = waiting.Waiting(context.store, self.feed)
+        seen = last_seen.LastSeen(context.presence)
+        self._link = machine_link.MachineLink(self._cache, context.caller, seen, context.clock)
+        self._commands = executions.Executions(self._link, context.clock)
         authenticator = auth.Authenticator(context.store)
+        self.ports = port_door.PortDoor.of(context, given, authenticator, self._link)
         routes = methods.table(
-            context, given, authenticator=authenticator, cache=self._cache, waits=self._waits
+            context,
+            given,
+            authenticator=authenticator,
+            cache=self._cache,
+            waits=self._waits,
+            link=self._link,
+            commands=self._commands,
+            urls=self.ports.urls,
         )
         self._dispatcher = jsonrpc.Dispatcher(routes, in_flight_max=given.gateway_in_flight_max)
         sockets = websocket.Sockets(
@@ -74,26 +91,37 @@ class Gateway:
                 "stopping": self._check_open,
             }
         )
-        self._surface = http.Surface(self._dispatcher, authenticator, sockets, ready)
+        self._surface = http.Surface(self._dispatcher, authenticator, sockets, ready, self.ports.proxy)
 
     async def serve_http(self, stop: asyncio.Event, on_listening: Listening | None = None) -> None:
         """Listen until `stop`, then drain."""
         runner = web.ServerRunner(self._surface.server(), shutdown_timeout=1.0)
         await runner.setup()
         try:
-            with self.feed.listening(self._cache.on_event):
-                site = await self._listen(runner)
-                host, port = runner.addresses[0][:2]
-                log.info("gateway_listening", host=host, port=port)
-                if on_listening is not None:
-                    on_listening(host, port)
-                await stop.wait()
-                self._closing.set()
-                self._waits.end()
-                await site.stop()
-                await self._dispatcher.drain(self._context.drain_s)
+            await self._serve(runner, stop, on_listening)
         finally:
             await runner.cleanup()
+        self.ports.proxy.end()
+
+    async def _serve(
+        self, runner: web.ServerRunner, stop: asyncio.Event, on_listening: Listening | None
+    ) -> None:
+        with self.feed.listening(self._cache.on_event):
+            site = await self._listen(runner)
+            host, port = runner.addresses[0][:2]
+            self.ports.where.listening(host, port)
+            log.info("gateway_listening", host=host, port=port)
+            if on_listening is not None:
+                on_listening(host, port)
+            await stop.wait()
+            self._closing.set()
+            self._waits.end()
+            self._commands.end()
+            await site.stop()
+            async with asyncio.TaskGroup() as drains:
+                drain_s = self._context.drain_s
+                drains.create_task(self._dispatcher.drain(drain_s), name="drain-calls")
+                drains.create_task(self.ports.proxy.drain(drain_s), name="drain-ports")
 
     async def _listen(self, runner: web.ServerRunner) -> web.TCPSite:
         host, port = self._given.gateway_host, self._given.gateway_port

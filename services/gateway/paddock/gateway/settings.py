@@ -28,3 +28,21 @@ class Settings(shared.ServiceSettings):
     gateway_in_flight_max: Annotated[
         int, pydantic.Field(gt=0, description="Calls carried out at once; one more is refused.")
     ] = 2048
+    gateway_public_url: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#]*)?)?$",
+            description="How people reach the gateway when that is not where it listens, such as https://paddock.example.com.",
+        ),
+    ] = ""
+    gateway_ports_domain: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)*)?$",
+            description="Ports of machines are at <port>--<machine> under this name; empty leaves them by path only.",
+        ),
+    ] = "localhost"
+    gateway_ports_head_s: Annotated[
+        float,
+        pydantic.Field(gt=0, description="Seconds an application in a machine has to begin its answer."),
+    ] = 60.0
