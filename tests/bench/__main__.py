@@ -3,7 +3,7 @@
 Prints a table and writes `build/bench.json` (name → value, goal, unit, better). Exits with 1 when a row could not be
 measured. A goal that is missed is shown as missed; docs/benchmarks.md says why.
 
-    python -m tests.bench [exec|pipeline|daemon|gateway …]
+    python -m tests.bench [exec|toolbox|gateway|pipeline|daemon …]
 """
 
 import asyncio
@@ -12,10 +12,11 @@ import traceback
 
 import uvloop
 
-from tests.bench import daemon_size, exec_calls, gateway_calls, ground, pipeline, rows
+from tests.bench import daemon_size, exec_calls, gateway_calls, ground, pipeline, rows, toolbox
 
 GROUPS = {
     "exec": exec_calls.measure,
+    "toolbox": toolbox.measure,
     "gateway": gateway_calls.measure,
     "pipeline": pipeline.measure,
     "daemon": daemon_size.measure,

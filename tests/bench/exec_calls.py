@@ -2,6 +2,8 @@
 
 import json
 import statistics
+import subprocess
+import sys
 
 import aiohttp
 import nats
@@ -51,9 +53,17 @@ async def _over_the_bus(house: ground.Ground, machine: machines.Machine, report:
             await bare.request("x", b'{"command":["/bin/true"]}', timeout=30)
 
         mine, least = await timing.by_turns(ours, floor, rounds=ROUNDS, count=COUNT)
+        many, spawns = [], []
+        for _ in range(RATE_ROUNDS):
+            spawns.append(bare_spawns(RATE_COUNT, WIDTH))
+            many.append(await timing.rate(ours, count=RATE_COUNT, width=WIDTH))
     await connection.close()
     await bare.close()
     report.add(_ratio("exec_bus_p50", mine, least, "service → daemon → true / bare responder"))
+    ratios = [ours_s / bare_s for ours_s, bare_s in zip(many, spawns, strict=True)]
+    speeds = f"{statistics.median(many):.0f}/s against {statistics.median(spawns):.0f} bare spawns a second"
+    note = f"{speeds}; {rows.spread(ratios)}"
+    report.add(rows.Row("exec_bus_c64", statistics.median(ratios), 0.6, "×", "higher", note))
 
 
 async def _through_the_door(
@@ -88,6 +98,15 @@ async def _through_the_door(
         f"{statistics.median(ours_s):.0f}/s against {statistics.median(floor_s):.0f}/s; {rows.spread(ratios)}"
     )
     report.add(rows.Row("exec_http_c64", statistics.median(ratios), 0.6, "×", "higher", note))
+
+
+def bare_spawns(count: int, width: int) -> float:
+    """Spawns a second of a process that does nothing else, `width` at a time."""
+    arguments = ("spawns", str(count), str(width))
+    ran = subprocess.run(
+        [sys.executable, str(ground.FLOORS), *arguments], capture_output=True, text=True, check=True
+    )
+    return float(ran.stdout)
 
 
 def _ratio(name: str, mine: list[list[float]], least: list[list[float]], what: str) -> rows.Row:

@@ -12,7 +12,8 @@ from rich import console, table
 
 RESULT = pathlib.Path("build/bench.json")
 EXPECTED = {
-    "exec": ("exec_bus_p50", "exec_http_p50", "exec_http_c64"),
+    "exec": ("exec_bus_p50", "exec_bus_c64", "exec_http_p50", "exec_http_c64"),
+    "toolbox": ("first_byte_p50", "stream_kept", "stream_live", "upload", "download", "calls_beside"),
     "gateway": ("gateway_trivial_c64",),
     "pipeline": ("share_solo_p50", "share_fifty_p95"),
     "daemon": ("daemon_start", "daemon_memory", "daemon_idle_cpu"),

@@ -9,7 +9,7 @@ from typing import Final
 
 def by(module: str, *claims: str) -> tuple[str, ...]:
     """The ids of tests in `tests/<folder>/test_<name>.py`, given as `folder/name` and the claims without `test_`."""
-    folder, name = module.split("/")
+    folder, _, name = module.rpartition("/")
     return tuple(f"tests/{folder}/test_{name}.py::test_{claim}" for claim in claims)
 
 
@@ -248,6 +248,137 @@ CLIENT: Final = {
     ),
 }
 
+TOOLBOX: Final = {
+    "A command that was named runs once, and the same name with another request is a conflict.": (
+        *by(
+            "daemon/exec_handlers",
+            "the_same_id_attaches_and_another_request_is_a_conflict",
+            "a_retry_storm_of_one_id_starts_one_process",
+        ),
+        *by(
+            "daemon/exec_killed",
+            "what_was_accepted_and_perhaps_not_started_is_unknown_and_never_run",
+            "whenever_the_keeper_is_killed_nothing_runs_twice",
+        ),
+        *by("fault/toolbox", "a_storm_of_the_same_start_is_one_process"),
+    ),
+    "A command outlives its daemon, with its terminal, its input, its output and its exit code.": (
+        *by(
+            "daemon/exec_killed",
+            "a_command_outlives_its_daemon_and_its_end_is_known",
+            "a_terminal_and_what_is_typed_survive_the_daemon",
+            "stdin_goes_on_across_the_daemons_death",
+        ),
+        *by("fault/toolbox", "a_terminal_and_what_is_typed_into_it_outlive_the_daemon_and_the_gateway"),
+    ),
+    "Output is followed from any offset byte by byte, whatever between it and us is cut or killed.": (
+        *by("daemon/exec_attach", "it_goes_on_at_any_offset_of_either_stream"),
+        *by(
+            "gateway/executions",
+            "output_is_byte_identical_when_the_machines_connection_is_cut",
+            "output_is_byte_identical_when_the_daemon_is_restarted",
+            "output_is_byte_identical_when_the_bus_is_restarted",
+        ),
+        *by(
+            "fault/toolbox",
+            "output_is_followed_to_its_end_byte_by_byte_although_something_is_killed_again_and_again",
+        ),
+    ),
+    "What nobody listened to is read later, whole.": by(
+        "daemon/exec_attach", "a_hundred_megabytes_that_nobody_listened_to_are_read_whole_later"
+    ),
+    "A signal and a time-out reach the whole process group.": by(
+        "daemon/exec_handlers",
+        "a_signal_reaches_the_whole_group",
+        "a_timeout_kills_the_whole_group_and_is_said",
+    ),
+    "Orphans by the thousand leave no zombie and steal no exit code, and hold up no end.": (
+        *by("daemon/exec_killed", "orphans_by_the_thousand_leave_no_zombie_and_take_no_exit_code"),
+        *by("daemon/exec_attach", "following_ends_with_the_command_though_a_grandchild_holds_its_pipe"),
+    ),
+    "Output beyond its limit is refused by name, and a summary counts what it leaves out.": by(
+        "daemon/exec_handlers",
+        "beyond_its_limit_the_oldest_output_is_refused",
+        "a_summary_is_head_and_tail_with_what_is_left_out_counted",
+    ),
+    "A terminal has its size, several viewers, and a memory for who comes late.": (
+        *by("daemon/exec_handlers", "a_terminal_can_be_resized_and_nothing_else_can"),
+        *by(
+            "daemon/exec_attach",
+            "several_viewers_share_a_terminal",
+            "late_viewers_of_a_terminal_see_its_last_mebibyte",
+        ),
+    ),
+    "A slow viewer slows itself and nobody else.": (
+        *by("bus/channels", "a_slow_taker_slows_neither_other_channels_nor_calls"),
+        *by("daemon/exec_attach", "a_slow_viewer_slows_nobody"),
+        *by("gateway/streams", "a_client_that_does_not_read_is_sent_no_more_and_stops_the_machine_in_time"),
+    ),
+    "A fork bomb under a limit leaves the daemon answering.": by(
+        "daemon/exec_handlers", "a_fork_bomb_under_a_limit_leaves_the_daemon_answering"
+    ),
+    "A full disk makes commands wait and loses nothing.": by(
+        "daemon/keeper", "on_a_full_disk_commands_wait_and_nothing_is_lost"
+    ),
+    "What is typed into a command and its variables are on no disk and in no log.": (
+        *by("daemon/exec_handlers", "neither_its_environment_nor_its_stdin_is_written_to_disk"),
+        *by("gateway/executions", "values_of_variables_and_stdin_are_in_no_log"),
+    ),
+    "A file is there whole or as it was, and what is expected of it is a precondition.": by(
+        "daemon/uploads",
+        "nothing_shows_before_the_commit_and_all_of_it_after",
+        "a_reader_of_the_old_file_sees_the_old_one",
+        "what_is_not_expected_is_not_replaced_and_the_upload_is_kept",
+    ),
+    "A copy goes on where it stopped, either way.": (
+        *by("daemon/uploads", "after_a_restart_it_goes_on_where_it_was"),
+        *by("client/uploads", "an_upload_that_was_stopped_goes_on_where_it_was_in_another_client"),
+        *by("client/downloads", "a_download_that_was_stopped_goes_on_where_it_was_in_another_client"),
+        *by(
+            "fault/toolbox",
+            "files_arrive_whole_both_ways_although_gateway_daemon_and_bus_are_killed_meanwhile",
+        ),
+    ),
+    "A full disk and a read-only one are said by name, and an upload waits for room.": by(
+        "daemon/file_upload",
+        "a_full_disk_is_said_so_and_with_room_the_upload_goes_on",
+        "a_read_only_file_system_is_said_so",
+    ),
+    "No answer is too large for the bus without saying so.": (
+        *by("bus/chunks", "an_answer_too_large_for_a_reply_is_refused_where_no_chunks_can_go"),
+        *by("bus/channel_server", "a_result_or_an_end_too_large_for_one_message_is_refused"),
+    ),
+    "A machine that is offline is said to be at once, by every tool, and when it was seen.": (
+        *by("gateway/executions", "an_offline_machine_is_said_to_be_at_once_with_when_it_was_seen"),
+        *by("gateway/port_faults", "an_offline_machine_is_known_at_once_and_when_it_was_seen"),
+        *by("fault/toolbox", "a_machine_that_is_offline_is_said_to_be_in_under_a_second_by_every_tool"),
+    ),
+    "HTTP and WebSocket reach a port of a machine by name and by path, unchanged and streamed.": (
+        *by(
+            "gateway/port_proxy",
+            "a_request_by_host_name_reaches_the_application",
+            "a_request_by_path_reaches_the_application_without_the_prefix",
+            "an_application_learns_where_a_request_came_from",
+        ),
+        *by("gateway/port_upgrade", "text_and_binary_go_both_ways"),
+        *by("gateway/port_streams", "a_slow_reader_slows_the_application_and_little_is_under_way"),
+    ),
+    "Who shows no token and no ticket reaches no port and learns nothing.": by(
+        "gateway/port_entry",
+        "who_shows_nothing_good_is_refused_and_learns_nothing",
+        "a_ticket_opens_no_other_port_and_no_other_machine",
+        "a_ticket_that_expired_is_refused_however_it_comes",
+        "the_access_token_never_reaches_the_application",
+    ),
+    "A command in a terminal has the terminal's bytes, size and Ctrl-C, and gives it back.": by(
+        "client/commands/terminal",
+        "keys_are_bytes_and_bytes_are_shown_as_they_are",
+        "the_size_of_the_window_is_the_command_s_from_the_start_and_follows",
+        "the_terminal_is_given_back_when_we_are_ended",
+        "closing_the_window_leaves_the_command_running",
+    ),
+}
+
 WHOLE: Final = {
     "A machine goes from created to active, runs commands, sees a changed variable, and is gone.": by(
         "local/demo", "the_demo_tells_the_whole_story_and_leaves_nothing_running"
@@ -279,7 +410,7 @@ WHOLE: Final = {
 }
 
 REQUIREMENTS: Final[dict[str, tuple[str, ...]]] = {
-    **BUS, **CONTRACTS, **STORE, **SERVICES, **DAEMON, **CLIENT, **WHOLE,
+    **BUS, **CONTRACTS, **STORE, **SERVICES, **DAEMON, **CLIENT, **TOOLBOX, **WHOLE,
 }  # fmt: skip
 """Promise to the ids of its tests."""
 
