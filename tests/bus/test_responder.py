@@ -256,6 +256,19 @@ async def test_a_call_accepted_at_the_very_end_of_the_drain_is_told_too(bus: con
             await asking
 
 
+async def test_a_call_that_comes_after_the_drain_is_told_and_not_begun(bus: connections.Connections) -> None:
+    """Unsubscribing can be cut short, and what comes then was cancelled before its task's first step."""
+    gate = peers.Gate()
+    slow = responder.handler(SLOW, gate.work)
+    async with peers.machine(bus, slow) as machine, peers.asker(bus) as asks:
+        await machine.calls._abort()
+
+        with pytest.raises(errors.ShuttingDown):
+            await asks.call(CALL, SLOW, Text(), timeout_s=5)
+
+    assert gate.entered == []
+
+
 async def test_a_drain_without_a_bus_ends_in_time(bus: connections.Connections) -> None:
     gate = peers.Gate()
     slow = responder.handler(SLOW, gate.work)

@@ -111,6 +111,7 @@ class Responder:
             self._handlers[rpc.FRAME.name] = self._channels.frame_handler()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._subscription: nats_subscription.Subscription | None = None
+        self._is_over = False
 
     @property
     def in_flight(self) -> int:
@@ -183,6 +184,8 @@ class Responder:
             log.warning("responder_unsubscribe_failed", subject=self._subject, reason=str(error))
 
     async def _abort(self) -> None:
+        # What still comes, because unsubscribing was cut short, would be cancelled before its first step, too.
+        self._is_over = True
         # A task cancelled before its first step never runs, and its request would not be answered.
         await asyncio.sleep(0)
         left = set(self._in_flight)
@@ -237,6 +240,8 @@ class Responder:
     def _begin(self, call: replies.Call) -> Any:
         """The result of a plain handler, or the coroutine of an async one."""
         request = call.request
+        if self._is_over:
+            raise errors.ShuttingDown
         found = self._handlers.get(request.method)
         if found is None:
             raise errors.MethodNotFound(f"there is no method {request.method[:80]!r} here")
