@@ -190,9 +190,9 @@ async def test_ctrl_c_ends_a_command_with_a_sentence(gateway: fake_gateway.FakeG
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    await gateway.subscribers(2)
+    process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
-        await gateway.subscribers(2)
-        process.send_signal(signal.SIGINT)
         output, remarks = await process.communicate()
 
     assert (process.returncode, output) == (130, b"")
