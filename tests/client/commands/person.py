@@ -65,6 +65,9 @@ class Person:
     async def sees(self, text: bytes) -> None:
         await self._until(lambda: text in self.seen)
 
+    async def sees_after(self, first: bytes, then: bytes) -> None:
+        await self._until(lambda: then in self.seen.partition(first)[2])
+
     async def ends(self) -> int:
         """Its exit code."""
         async with asyncio.timeout(WITHIN_S):
